@@ -1,0 +1,41 @@
+"""Neural networks as plain functions on JAX.
+
+A layer is a pair of pure functions, ``init`` and ``apply``; layers compose into models, and everything
+in JAX and optax works on a model as it is. ``fnn.train`` and the command line run experiments from a
+config; they are imported when they are first used.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+from fnn import losses, metrics
+from fnn.capture import capture, captured
+from fnn.choices import ConfigError
+from fnn.combine import add, concat, remat, repeat, residual, serial
+from fnn.layer import Key, Layer, LayerError, Params, State, map_layers, named, spec, stateless
+from fnn.layers import *  # noqa: F403
+from fnn.models import *  # noqa: F403
+from fnn.registry import register
+from fnn.trees import count, digest, paths
+from fnn.version import __version__ as __version__
+
+if TYPE_CHECKING:
+    from fnn.analysis.summary import summary
+    from fnn.commands.train import Run, train
+    from fnn.experiment import Experiment
+
+
+
+_LATER = {
+    "summary": "fnn.analysis.summary",
+    "train": "fnn.commands.train",
+    "Run": "fnn.commands.train",
+    "Experiment": "fnn.experiment",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LATER:
+        raise AttributeError(f"module 'fnn' has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(_LATER[name]), name)

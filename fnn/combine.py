@@ -1,0 +1,344 @@
+"""Combinators: layers made of layers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from fnn.layer import (
+    Children,
+    Key,
+    Layer,
+    LayerError,
+    Params,
+    Shaped,
+    State,
+    check_name,
+    inside,
+    map_layers,
+    name_key,
+    spec,
+    static_train,
+)
+from fnn.registry import register
+from fnn.trees import near
+
+
+@register
+def serial(*layers: Layer, **named: Layer) -> Layer:
+    """One layer after the other.
+
+    Args:
+        *layers: Children, named by their kind and number (``conv1``, ``conv2``, ``dense1``) or by `fnn.named`.
+        **named: Further children, by name.
+
+    Raises:
+        LayerError: Two children have one name, or something is no layer.
+
+    Example:
+        >>> import jax, jax.numpy as jnp, fnn
+        >>> model = fnn.serial(fnn.conv(8, 3), fnn.relu, fnn.global_avg_pool, head=fnn.dense(10))
+        >>> params, state = model.init(jax.random.key(0), jnp.ones((1, 8, 8, 1)))
+        >>> list(fnn.paths(params))
+        ['conv1/bias', 'conv1/kernel', 'head/bias', 'head/kernel']
+    """
+    return _container("serial", _children("serial", layers, named), _one_after_the_other)
+
+
+@register
+def residual(body: Layer, skip: Layer | None = None) -> Layer:
+    """``body(x) + skip(x)``; without a skip ``body(x) + x``.
+
+    Raises:
+        LayerError: The two shapes differ.
+
+    Example:
+        >>> import jax.numpy as jnp, fnn
+        >>> print(fnn.residual(fnn.relu).apply({}, {}, jnp.array([-1.0, 2.0]))[0])
+        [-1.  4.]
+
+    Source: He et al. 2015, arXiv:1512.03385.
+    """
+    branches = {"body": body} if skip is None else {"body": body, "skip": skip}
+
+    def flow(run: _Run, children: Children, x: Any) -> Any:
+        outputs = {name: run(name, child, x) for name, child in children}
+        return run.join(_sum, outputs if skip is not None else {**outputs, "input": x})
+
+    return _container("residual", _children("residual", (), branches), flow)
+
+
+@register
+def add(*branches: Layer, **named: Layer) -> Layer:
+    """The sum of branches that see the same input.
+
+    Args:
+        *branches, **named: Children, as in `serial`.
+
+    Raises:
+        LayerError: Their output shapes differ.
+
+    Example:
+        >>> import jax.numpy as jnp, fnn
+        >>> print(fnn.add(fnn.relu, fnn.tanh).apply({}, {}, jnp.array([0.0]))[0])
+        [0.]
+    """
+    return _container("add", _children("add", branches, named), _side_by_side(_sum))
+
+
+@register
+def concat(*branches: Layer, **named: Layer) -> Layer:
+    """Branches that see the same input, their outputs side by side on the last axis.
+
+    Args:
+        *branches, **named: Children, as in `serial`.
+
+    Raises:
+        LayerError: Their output shapes differ elsewhere.
+
+    Example:
+        >>> import jax.numpy as jnp, fnn
+        >>> print(fnn.concat(fnn.relu, fnn.tanh).apply({}, {}, jnp.array([[0.0]]))[0])
+        [[0. 0.]]
+
+    Source: Szegedy et al. 2014, arXiv:1409.4842.
+    """
+    return _container("concat", _children("concat", branches, named), _side_by_side(_concatenate))
+
+
+@register
+def repeat(layer: Layer, n: int) -> Layer:
+    """``n`` copies of a layer, one after the other, with parameters of their own.
+
+    These are stacked: each array below ``layer`` has a leading axis of ``n``. The body is compiled once
+    and scanned; where a scanned body is slow (convolutions on a CPU) it is unrolled: the same tree either way.
+
+    Args:
+        layer: Its output has the shape and dtype of its input.
+        n: How many.
+
+    Raises:
+        LayerError: The layer changes the shape or dtype of its input.
+
+    Example:
+        >>> import jax, jax.numpy as jnp, fnn
+        >>> params, _ = fnn.repeat(fnn.dense(4), 3).init(jax.random.key(0), jnp.ones((1, 4)))
+        >>> params["layer"]["kernel"].shape
+        (3, 4, 4)
+    """
+    if isinstance(n, bool) or not isinstance(n, int) or n < 1:
+        raise ValueError(f"repeat: n must be a positive whole number, got {n!r}")
+    children = _children("repeat", (), {"layer": layer})
+    body = children[0][1]
+    unroll = _has_convolution(body)
+
+    def init(key: Key, x: Shaped) -> tuple[Params, State]:
+        x = spec(x)
+        _check_constant(body, key, x)
+        key = name_key(key, "layer")
+        keys = jax.vmap(lambda i: jax.random.fold_in(key, i))(jnp.arange(n))
+        params, state = jax.vmap(lambda k: body.init(k, x))(keys)
+        return _unless_empty("layer", params), _unless_empty("layer", state)
+
+    def apply(
+        params: Params, state: State, x: Any, *, key: Key | None = None, train: bool = False
+    ) -> tuple[Any, State]:
+        static_train(train)
+        _refuse_strangers(children, params)
+        key = None if key is None else name_key(key, "layer")
+
+        def step(carry: Any, each: tuple[Array, Params, State]) -> tuple[Any, State]:
+            i, own_params, own_state = each
+            own_key = None if key is None else jax.random.fold_in(key, i)
+            return body.apply(own_params, own_state, carry, key=own_key, train=train)
+
+        each = (jnp.arange(n), params.get("layer", {}), state.get("layer", {}))
+        with inside("layer"):
+            slow = unroll and jax.default_backend() == "cpu"
+            x, new = _unrolled(step, x, each, n) if slow else jax.lax.scan(step, x, each)
+        return x, _unless_empty("layer", new)
+
+    return Layer(init, apply, "repeat", children, lambda new: repeat(new[0][1], n))
+
+
+@register
+def remat(layer: Layer) -> Layer:
+    """The same layer, whose inner values are computed again for the gradient instead of kept.
+
+    Paths, parameters and values are those of the layer itself.
+
+    Example:
+        >>> import fnn
+        >>> fnn.remat(fnn.serial(fnn.dense(8), fnn.relu)).kind
+        'serial'
+
+    Source: Chen et al. 2016, arXiv:1604.06174; ``jax.checkpoint``.
+    """
+
+    def apply(
+        params: Params, state: State, x: Any, *, key: Key | None = None, train: bool = False
+    ) -> tuple[Any, State]:
+        static_train(train)
+        run = jax.checkpoint(lambda p, s, v, k: layer.apply(p, s, v, key=k, train=train))
+        return run(params, state, x, key)  # type: ignore[no-any-return]
+
+    rebuild = layer.rebuild
+    return replace(layer, apply=apply, rebuild=rebuild and (lambda new: remat(rebuild(new))))
+
+
+class _Run:
+    """One pass over a container's children: runs each with its own share of params, state and key."""
+
+    def __init__(self, children: Children, params: Params, state: State, key: Key | None, train: bool) -> None:
+        _refuse_strangers(children, params)
+        self.params, self.old_state, self.key = params, state, key
+        self.train = static_train(train)
+        self.state: State = {}
+
+    def __call__(self, name: str, child: Layer, x: Any) -> Any:
+        key = None if self.key is None else name_key(self.key, name)
+        with inside(name):
+            own = self.params.get(name, {}), self.old_state.get(name, {})
+            y, state = child.apply(*own, x, key=key, train=self.train)
+        self.state |= _unless_empty(name, state)
+        return y
+
+    def join(self, function: Callable[[dict[str, Any]], Any], outputs: dict[str, Any]) -> Any:
+        return function(outputs)
+
+
+class _Init(_Run):
+    """The first pass, over shapes: makes each child's params and state."""
+
+    def __init__(self, key: Key) -> None:
+        super().__init__((), {}, {}, key, False)
+
+    def __call__(self, name: str, child: Layer, x: Any) -> Any:
+        with inside(name):
+            params, state = child.init(name_key(self.key, name), x)
+            y = _output(child, params, state, x)
+        self.params |= _unless_empty(name, params)
+        self.state |= _unless_empty(name, state)
+        return y
+
+    def join(self, function: Callable[[dict[str, Any]], Any], outputs: dict[str, Any]) -> Any:
+        return jax.eval_shape(function, outputs)
+
+
+Flow = Callable[[_Run, Children, Any], Any]
+"""How a container's input goes through its children."""
+
+
+def _container(kind: str, children: Children, flow: Flow) -> Layer:
+    def init(key: Key, x: Shaped) -> tuple[Params, State]:
+        run = _Init(key)
+        flow(run, children, spec(x))
+        return run.params, run.state
+
+    def apply(
+        params: Params, state: State, x: Any, *, key: Key | None = None, train: bool = False
+    ) -> tuple[Any, State]:
+        run = _Run(children, params, state, key, train)
+        return flow(run, children, x), run.state
+
+    return Layer(init, apply, kind, children, lambda new: _container(kind, new, flow))
+
+
+def _one_after_the_other(run: _Run, children: Children, x: Any) -> Any:
+    for name, child in children:
+        x = run(name, child, x)
+    return x
+
+
+def _side_by_side(function: Callable[[dict[str, Any]], Any]) -> Flow:
+    return lambda run, children, x: run.join(function, {name: run(name, child, x) for name, child in children})
+
+
+def _sum(outputs: dict[str, Array]) -> Array:
+    if len({(y.shape, y.dtype) for y in outputs.values()}) > 1:
+        raise LayerError(f"expected outputs of one shape and dtype to add, got {_shapes(outputs)}")
+    first, *rest = outputs.values()
+    return sum(rest, start=first)
+
+
+def _concatenate(outputs: dict[str, Array]) -> Array:
+    if len({(y.shape[:-1], y.dtype) for y in outputs.values()}) > 1:
+        raise LayerError(f"expected outputs that differ in their last axis alone, got {_shapes(outputs)}")
+    return jnp.concatenate(list(outputs.values()), axis=-1)
+
+
+def _shapes(outputs: dict[str, Array]) -> str:
+    return ", ".join(f"{name} {y.dtype.name}{list(y.shape)}" for name, y in outputs.items())
+
+
+def _children(kind: str, unnamed: tuple[Layer, ...], named: dict[str, Layer]) -> Children:
+    """Children with their names: their own, or their kind and number."""
+    numbers: dict[str, int] = {}
+    children: dict[str, Layer] = {}
+    for name, child in [*((None, layer) for layer in unnamed), *named.items()]:
+        _refuse_constructor(kind, child)
+        name = name or child.name
+        if name is None:
+            numbers[child.kind] = numbers.get(child.kind, 0) + 1
+            name = f"{child.kind}{numbers[child.kind]}"
+        if name in children:
+            raise LayerError(f"{kind} has two children named {name!r}: give one another name, fnn.named(...)")
+        children[check_name(name)] = child
+    if not children and kind != "serial":
+        raise LayerError(f"{kind} needs a layer or more")
+    return tuple(children.items())
+
+
+def _refuse_constructor(kind: str, child: Any) -> None:
+    if isinstance(child, Layer):
+        return
+    name = getattr(child, "__name__", None)
+    hint = f": write {name}(...), a call, even with its defaults" if callable(child) and name else ""
+    raise LayerError(f"{kind} is made of layers, got {name or repr(child)}{hint}")
+
+
+def _refuse_strangers(children: Children, params: Params) -> None:
+    names = [name for name, _ in children]
+    for key in params:
+        if key not in names:
+            raise LayerError(f"params hold {key!r}, which names no child; nearest: {near(key, names)}")
+
+
+def _unless_empty(name: str, tree: dict[str, Any]) -> dict[str, Any]:
+    return {name: tree} if tree else {}
+
+
+def _output(layer: Layer, params: Params, state: State, x: Any) -> Any:
+    """The shapes that a layer gives for the shapes ``x``."""
+    return jax.eval_shape(lambda p, s, v: layer.apply(p, s, v)[0], params, state, x)
+
+
+def _check_constant(body: Layer, key: Key, x: Any) -> None:
+    with inside("layer"):
+        y = jax.eval_shape(lambda k, v: body.apply(*body.init(k, v), v)[0], key, x)
+        if y != x:
+            raise LayerError(f"expected a layer whose output is like its input to repeat, got {x} and {y}")
+
+
+def _has_convolution(layer: Layer) -> bool:
+    kinds: set[str] = set()
+
+    def note(path: str, inner: Layer) -> Layer:
+        kinds.add(inner.kind)
+        return inner
+
+    map_layers(note, layer)
+    return any("conv" in kind for kind in kinds)
+
+
+def _unrolled(step: Callable[..., Any], x: Any, each: Any, n: int) -> tuple[Any, Any]:
+    news = []
+    for i in range(n):
+        x, new = step(x, jax.tree.map(lambda leaf: leaf[i], each))  # noqa: B023
+        news.append(new)
+    return x, jax.tree.map(lambda *leaves: jnp.stack(leaves), *news)

@@ -1,0 +1,36 @@
+"""Scales and biases, applied in the accumulation type so that their gradients are summed in it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax.numpy as jnp
+from jax import Array
+from jax.typing import DTypeLike
+
+
+def acc(dtype: DTypeLike) -> Any:
+    """The type that sums are made in: float32, or wider where the input is."""
+    return jnp.promote_types(dtype, jnp.float32)
+
+
+def along_channels(v: Array, ndim: int) -> Array:
+    """A vector over channels with leading axes of 1, so that it broadcasts without promotion of rank."""
+    return v.reshape((1,) * (ndim - 1) + (-1,))
+
+
+def add_bias(y: Array, bias: Array | None) -> Array:
+    """``y + bias`` over the last axis. In bfloat16, too, the bias's gradient is summed in float32."""
+    if bias is None:
+        return y
+    wide = acc(y.dtype)
+    return (y.astype(wide) + along_channels(bias, y.ndim).astype(wide)).astype(y.dtype)
+
+
+def scale_and_shift(y: Array, scale: Array | None, bias: Array | None) -> Array:
+    """``y * scale + bias`` over the last axis, in the type of ``y``."""
+    if scale is not None:
+        y = y * along_channels(scale, y.ndim).astype(y.dtype)
+    if bias is not None:
+        y = y + along_channels(bias, y.ndim).astype(y.dtype)
+    return y

@@ -1,0 +1,69 @@
+"""What layers ask of their arguments and inputs, in one wording."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Sequence
+from typing import Any
+
+import jax.numpy as jnp
+
+from fnn.layer import LayerError
+
+_AXES = {1: "length", 2: "height, width", 3: "depth, height, width"}
+
+
+def positive(kind: str, **arguments: int) -> None:
+    """Refuse an argument that is not a positive whole number."""
+    for name, value in arguments.items():
+        if isinstance(value, bool) or not hasattr(value, "__index__") or operator.index(value) < 1:
+            raise ValueError(f"{kind}: {name} must be a positive whole number, got {value!r}")
+
+
+def fraction(kind: str, **arguments: float) -> None:
+    """Refuse an argument outside 0..1."""
+    for name, value in arguments.items():
+        if not 0.0 <= value <= 1.0:
+            raise ValueError(f"{kind}: {name} must lie in 0..1, got {value!r}")
+
+
+def per_axis(kind: str, name: str, value: int | Sequence[int], axes: int) -> tuple[int, ...]:
+    """One positive number an axis, from one for all or a sequence."""
+    values = tuple(value) if isinstance(value, Sequence) else (value,) * axes
+    if len(values) != axes:
+        raise LayerError(f"expected {name} to have {axes} numbers, one a spatial axis, got {values}")
+    positive(kind, **{name: min(values)})
+    return values
+
+
+def spatial_axes(x: Any, kernel: int | Sequence[int]) -> int:
+    """The number of spatial axes of ``x``: 1, 2 or 3, and as many as the kernel has.
+
+    Raises:
+        LayerError: The rank of ``x`` is another.
+    """
+    axes = len(kernel) if isinstance(kernel, Sequence) else x.ndim - 2
+    if axes not in _AXES or x.ndim != axes + 2:
+        wanted = axes if isinstance(kernel, Sequence) and axes in _AXES else 2
+        raise LayerError(
+            f"expected an input of rank {wanted + 2} (batch, {_AXES[wanted]}, channels), got {x.shape}"
+        )
+    return axes
+
+
+def need_floating(x: Any) -> None:
+    """Refuse integers: a kernel cast to them would be lost."""
+    if not jnp.issubdtype(x.dtype, jnp.floating):
+        raise LayerError(f"expected a floating-point input, got {x.dtype}: x.astype(jnp.float32)")
+
+
+def need_rank(x: Any, least: int) -> None:
+    """Refuse an input of fewer axes."""
+    if x.ndim < least:
+        raise LayerError(f"expected an input of rank {least} or more (batch, ..., channels), got {x.shape}")
+
+
+def need_channels(x: Any, channels: int) -> None:
+    """Refuse an input whose last axis is not what the parameters were made for."""
+    if x.shape[-1] != channels:
+        raise LayerError(f"expected {channels} channels on the last axis, as in its parameters, got {x.shape}")

@@ -1,0 +1,47 @@
+"""Padding of windows that slide over space."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from jax import lax
+
+from fnn.layer import LayerError
+
+Padding = str | int | Sequence[Sequence[int]]
+"""``"SAME"``, ``"VALID"``, cells on every side, or a pair (before, after) for each spatial axis."""
+
+
+def check_padding(kind: str, padding: Padding) -> None:
+    """Refuse what is no padding, whatever the input will be."""
+    if isinstance(padding, str):
+        right = padding in ("SAME", "VALID")
+    elif isinstance(padding, int):
+        right = padding >= 0
+    else:
+        right = all(len(tuple(pair)) == 2 for pair in padding)
+    if not right:
+        raise ValueError(f"{kind}: padding must be 'SAME', 'VALID', a number or pairs, got {padding!r}")
+
+
+def pairs(
+    space: Sequence[int], reach: Sequence[int], stride: Sequence[int], padding: Padding
+) -> tuple[tuple[int, int], ...]:
+    """Cells before and after each spatial axis of lengths ``space``, for windows that reach so far.
+
+    Raises:
+        LayerError: There is a pair too many or too few, or not one window fits.
+    """
+    if isinstance(padding, str):
+        sides = [tuple(pair) for pair in lax.padtype_to_pads(space, reach, stride, padding)]
+    elif isinstance(padding, int):
+        sides = [(padding, padding)] * len(space)
+    else:
+        sides = [tuple(pair) for pair in padding]
+    if len(sides) != len(space):
+        raise LayerError(f"expected {len(space)} pairs of padding, one a spatial axis, got {len(sides)}")
+    if any(n + a + b < r for n, (a, b), r in zip(space, sides, reach, strict=True)):
+        raise LayerError(
+            f"expected space for a window of {tuple(reach)}, got {tuple(space)} with padding {padding!r}"
+        )
+    return tuple((a, b) for a, b in sides)

@@ -1,0 +1,135 @@
+"""Pooling: the largest or the mean value of windows, or of all space."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Sequence
+
+import jax.numpy as jnp
+import numpy as np
+from jax import Array, lax
+from jaxtyping import Float
+
+from fnn.layer import Layer, LayerError, Params, stateless
+from fnn.layers.affine import acc
+from fnn.layers.checks import per_axis, spatial_axes
+from fnn.layers.conv import Size
+from fnn.layers.padding import Padding, check_padding, pairs
+from fnn.layers.windows import window_slices
+from fnn.registry import register
+
+
+@register
+def max_pool(window: Size, stride: Size | None = None, padding: Padding = "VALID") -> Layer:
+    """The largest value of each window, channel by channel. Padded cells never win.
+
+    Where several cells of a window are equally large the first, in row order, takes the whole gradient.
+
+    Args:
+        window: The window, one number for all spatial axes or one for each.
+        stride: Steps between windows; None: windows side by side.
+        padding: As in `conv`.
+
+    Raises:
+        LayerError: The input has another rank, or no window fits.
+
+    Example:
+        >>> import jax.numpy as jnp, fnn
+        >>> y, _ = fnn.max_pool(2).apply({}, {}, jnp.arange(16.0).reshape(1, 4, 4, 1))
+        >>> print(y[0, :, :, 0])
+        [[ 5.  7.]
+         [13. 15.]]
+    """
+    check_padding("max_pool", padding)
+
+    def forward(params: Params, x: Float[Array, "batch *space c"]) -> Float[Array, "batch *out c"]:
+        cells, steps, sides = _geometry("max_pool", x, window, stride, padding)
+        lowest = -np.inf if jnp.issubdtype(x.dtype, jnp.floating) else np.iinfo(x.dtype).min
+        return functools.reduce(_larger, window_slices(x, cells, steps, sides, fill=lowest))
+
+    return stateless("max_pool", forward)
+
+
+@register
+def avg_pool(window: Size, stride: Size | None = None, padding: Padding = "VALID") -> Layer:
+    """The mean of each window, channel by channel. Padded cells do not count.
+
+    Args:
+        window, stride, padding: As in `max_pool`.
+
+    Raises:
+        LayerError: As in `max_pool`; or a window lies in the padding alone.
+
+    Example:
+        >>> import jax.numpy as jnp, fnn
+        >>> y, _ = fnn.avg_pool(3, 1, "SAME").apply({}, {}, jnp.ones((1, 4, 4, 1)))
+        >>> print(y.min(), y.max())
+        1.0 1.0
+    """
+    check_padding("avg_pool", padding)
+
+    def forward(params: Params, x: Float[Array, "batch *space c"]) -> Float[Array, "batch *out c"]:
+        cells, steps, sides = _geometry("avg_pool", x, window, stride, padding)
+        wide = x.astype(acc(x.dtype))
+        total = functools.reduce(jnp.add, window_slices(wide, cells, steps, sides, fill=0.0))
+        share = jnp.asarray(1 / _counts(x.shape[1:-1], cells, steps, sides), wide.dtype)
+        return (total * share).astype(x.dtype)
+
+    return stateless("avg_pool", forward)
+
+
+def _global_avg(params: Params, x: Float[Array, "batch *space c"]) -> Float[Array, "batch c"]:
+    return jnp.mean(x.astype(acc(x.dtype)), axis=_space(x)).astype(x.dtype)
+
+
+def _global_max(params: Params, x: Float[Array, "batch *space c"]) -> Float[Array, "batch c"]:
+    cells = x.reshape(x.shape[0], math.prod(x.shape[i] for i in _space(x)), x.shape[-1])
+    where = jnp.argmax(cells, axis=1, keepdims=True)
+    return jnp.take_along_axis(cells, where, axis=1)[:, 0]
+
+
+global_avg_pool = register(stateless("global_avg_pool", _global_avg))
+"""The mean over all space: ``(batch, *space, channels)`` to ``(batch, channels)``.
+
+Source: Lin et al., Network in network, 2013, arXiv:1312.4400.
+"""
+
+global_max_pool = register(stateless("global_max_pool", _global_max))
+"""The largest value over all space; of several the first takes the whole gradient."""
+
+
+def _space(x: Array) -> tuple[int, ...]:
+    if x.ndim < 3:
+        raise LayerError(f"expected an input of rank 4 (batch, height, width, channels), got {x.shape}")
+    return tuple(range(1, x.ndim - 1))
+
+
+def _larger(best: Array, new: Array) -> Array:
+    """The larger of two; the first of equals; NaN if either is."""
+    return jnp.where((new > best) | (new != new), new, best)
+
+
+def _geometry(
+    kind: str, x: Array, window: Size, stride: Size | None, padding: Padding
+) -> tuple[tuple[int, ...], tuple[int, ...], tuple[tuple[int, int], ...]]:
+    axes = spatial_axes(x, window)
+    cells = per_axis(kind, "window", window, axes)
+    steps = cells if stride is None else per_axis(kind, "stride", stride, axes)
+    return cells, steps, pairs(x.shape[1:-1], cells, steps, padding)
+
+
+def _counts(
+    space: Sequence[int], window: Sequence[int], stride: Sequence[int], sides: Sequence[tuple[int, int]]
+) -> np.ndarray:
+    """How many cells of each window lie inside the input: (1, *out, 1)."""
+    counts = np.ones((1,) * (len(space) + 2))
+    for axis, (n, k, s, (a, b)) in enumerate(zip(space, window, stride, sides, strict=True), start=1):
+        first = np.arange((n + a + b - k) // s + 1) * s - a
+        inside = np.minimum(first + k, n) - np.maximum(first, 0)
+        if inside.min() < 1:
+            raise LayerError(f"expected cells in every window of {k}, got an axis of {n} padded by {(a, b)}")
+        shape = [1] * counts.ndim
+        shape[axis] = -1
+        counts = counts * inside.reshape(shape)
+    return counts
