@@ -7,7 +7,7 @@ config; they are imported when they are first used.
 
 from typing import TYPE_CHECKING, Any
 
-from fnn import losses, metrics
+from fnn import layers, losses, metrics, models
 from fnn.capture import capture, captured
 from fnn.choices import ConfigError
 from fnn.combine import add, concat, remat, repeat, residual, serial
@@ -24,6 +24,38 @@ if TYPE_CHECKING:
     from fnn.experiment import Experiment
 
 
+__all__ = [
+    "ConfigError",
+    "Experiment",
+    "Key",
+    "Layer",
+    "LayerError",
+    "Params",
+    "Run",
+    "State",
+    "add",
+    "capture",
+    "captured",
+    "concat",
+    "count",
+    "digest",
+    "losses",
+    "map_layers",
+    "metrics",
+    "named",
+    "paths",
+    "register",
+    "remat",
+    "repeat",
+    "residual",
+    "serial",
+    "spec",
+    "stateless",
+    "summary",
+    "train",
+]
+__all__ += layers.__all__
+__all__ += models.__all__
 
 _LATER = {
     "summary": "fnn.analysis.summary",

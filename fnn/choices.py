@@ -53,7 +53,9 @@ def read_choice(value: Any, path: Path) -> tuple[str, Any, Path]:
         ((name, arguments),) = value.items()
         return str(name), arguments, (*path, str(name))
     if isinstance(value, Mapping) and value:
-        raise ConfigError(path, f"expected one name with its arguments, got {len(value)}: {', '.join(map(str, value))}")
+        raise ConfigError(
+            path, f"expected one name with its arguments, got {len(value)}: {', '.join(map(str, value))}"
+        )
     raise ConfigError(path, f"expected a name or one {{name: arguments}}, got {shown(value)}")
 
 

@@ -194,7 +194,9 @@ def remat(layer: Layer) -> Layer:
 class _Run:
     """One pass over a container's children: runs each with its own share of params, state and key."""
 
-    def __init__(self, children: Children, params: Params, state: State, key: Key | None, train: bool) -> None:
+    def __init__(
+        self, children: Children, params: Params, state: State, key: Key | None, train: bool
+    ) -> None:
         _refuse_strangers(children, params)
         self.params, self.old_state, self.key = params, state, key
         self.train = static_train(train)
@@ -217,10 +219,11 @@ class _Init(_Run):
 
     def __init__(self, key: Key) -> None:
         super().__init__((), {}, {}, key, False)
+        self.init_key = key
 
     def __call__(self, name: str, child: Layer, x: Any) -> Any:
         with inside(name):
-            params, state = child.init(name_key(self.key, name), x)
+            params, state = child.init(name_key(self.init_key, name), x)
             y = _output(child, params, state, x)
         self.params |= _unless_empty(name, params)
         self.state |= _unless_empty(name, state)
@@ -256,7 +259,9 @@ def _one_after_the_other(run: _Run, children: Children, x: Any) -> Any:
 
 
 def _side_by_side(function: Callable[[dict[str, Any]], Any]) -> Flow:
-    return lambda run, children, x: run.join(function, {name: run(name, child, x) for name, child in children})
+    return lambda run, children, x: run.join(
+        function, {name: run(name, child, x) for name, child in children}
+    )
 
 
 def _sum(outputs: dict[str, Array]) -> Array:

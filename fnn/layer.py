@@ -198,8 +198,5 @@ def need_key(key: Key | None, kind: str) -> Key:
 def static_train(train: bool) -> bool:
     """``train`` as a Python bool, or an error that shows how to keep it one under ``jit``."""
     if isinstance(train, jax.core.Tracer):
-        raise LayerError(
-            "train is a Python bool, but was traced: "
-            'jax.jit(apply, static_argnames="train")'
-        )
+        raise LayerError('train is a Python bool, but was traced: jax.jit(apply, static_argnames="train")')
     return bool(train)

@@ -180,16 +180,19 @@ def cross_entropy(outputs: ArrayLike, targets: ArrayLike, *, label_smoothing: fl
             "cross_entropy: expected outputs (batch, classes) with two classes or more, "
             f"got {logits.shape}; for a single output: sigmoid_cross_entropy"
         )
+
+    def against(rows: Array) -> Array:
+        losses: Array = optax.softmax_cross_entropy(logits, optax.smooth_labels(rows, label_smoothing))
+        return losses
+
     if targets.shape == logits.shape:
-        rows = targets.astype(logits.dtype)
-        return optax.softmax_cross_entropy(logits, optax.smooth_labels(rows, label_smoothing))
-    labels = _labels("cross_entropy", logits, targets)
-    if label_smoothing == 0:
+        return against(targets.astype(logits.dtype))
+    labels, classes = _labels("cross_entropy", logits, targets), logits.shape[1]
+    if label_smoothing == 0:  # no row of classes for each label is made
         losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
     else:
-        rows = jax.nn.one_hot(labels, logits.shape[1], dtype=logits.dtype)
-        losses = optax.softmax_cross_entropy(logits, optax.smooth_labels(rows, label_smoothing))
-    return jnp.where(_known(labels, logits.shape[1]), losses, jnp.nan)
+        losses = against(jax.nn.one_hot(labels, classes, dtype=logits.dtype))
+    return jnp.where(_known(labels, classes), losses, jnp.nan)
 
 
 @register(group="loss")

@@ -62,7 +62,12 @@ def average(per_example: Callable[[Any, Any], Array]) -> Metric:
     """The mean over all rows of a per-example function, such as a loss.
 
     Args:
-        per_example: ``(outputs, targets) -> (batch,)`` values.
+        per_example: ``(outputs, targets) -> values`` of shape ``(batch,)``. Bools and integers are
+            totalled as whole numbers, so that their mean is exact.
+
+    Raises:
+        ValueError: When measured: the values are not ``(batch,)``, or the mask is not bools of
+            that shape.
 
     Example:
         >>> import jax.numpy as jnp
@@ -74,7 +79,13 @@ def average(per_example: Callable[[Any, Any], Array]) -> Metric:
     """
 
     def measure(outputs: ArrayLike, targets: ArrayLike, mask: ArrayLike) -> Statistics:
-        return _tally(per_example(outputs, targets), mask)
+        values = per_example(jnp.asarray(outputs), jnp.asarray(targets))
+        rows = _rows(mask, values.shape[:1])
+        if values.ndim != 1:
+            raise ValueError(f"average: expected one value per row {rows.shape}, got {values.shape}")
+        whole = not jnp.issubdtype(values.dtype, jnp.floating)
+        values = values.astype(jnp.int32) if whole else _wide(values)
+        return {"total": jnp.sum(jnp.where(rows, values, 0)), "count": jnp.sum(rows, dtype=jnp.int32)}
 
     return Metric(measure, _add, _mean)
 
@@ -96,11 +107,11 @@ def accuracy() -> Metric:
         0.5
     """
 
-    def measure(outputs: ArrayLike, targets: ArrayLike, mask: ArrayLike) -> Statistics:
+    def right(outputs: Array, targets: Array) -> Array:
         predicted, true, _ = _classes("accuracy", outputs, targets)
-        return _tally((predicted == true) & (predicted >= 0), mask)
+        return (predicted == true) & (predicted >= 0)
 
-    return Metric(measure, _add, _mean)
+    return average(right)
 
 
 @register(group="metric")
@@ -123,16 +134,16 @@ def top_k(k: int = 5) -> Metric:
     if k < 1:
         raise ValueError(f"top_k: expected k of 1 or more, got {k}")
 
-    def measure(outputs: ArrayLike, targets: ArrayLike, mask: ArrayLike) -> Statistics:
-        outputs = jnp.asarray(outputs)
-        if outputs.ndim != 2 or outputs.shape[1] < max(k, 2):
-            raise ValueError(f"top_k: expected outputs (batch, {max(k, 2)} classes or more), got {outputs.shape}")
-        predicted, true, _ = _classes("top_k", outputs, targets)
+    def among(outputs: Array, targets: Array) -> Array:
+        predicted, true, classes = _classes("top_k", outputs, targets)
+        if outputs.ndim != 2 or classes != outputs.shape[1] or k > classes:
+            raise ValueError(
+                f"top_k: expected outputs (batch, {max(k, 2)} classes or more), got {outputs.shape}"
+            )
         _, guesses = jax.lax.top_k(outputs, k)
-        hit = jnp.any(guesses == true[:, None], axis=1)
-        return _tally(hit & (predicted >= 0), mask)
+        return jnp.any(guesses == true[:, None], axis=1) & (predicted >= 0)
 
-    return Metric(measure, _add, _mean)
+    return average(among)
 
 
 @register(group="metric")
@@ -161,7 +172,7 @@ def confusion(classes: int | None = None) -> Metric:
         size = known if classes is None else classes
         if size < known:
             raise ValueError(f"confusion: expected classes of {known} or more, got {classes}")
-        counted = _rows(mask, true) & (predicted >= 0) & (true >= 0) & (true < size)
+        counted = _rows(mask, true.shape[:1]) & (predicted >= 0) & (true >= 0) & (true < size)
         cell = jnp.where(counted, true * size + predicted, size * size)  # outside: dropped
         counts = jnp.zeros(size * size, jnp.int32).at[cell].add(1, mode="drop")
         return {"counts": counts.reshape(size, size)}
@@ -181,11 +192,11 @@ def mae() -> Metric:
         1.5
     """
 
-    def measure(outputs: ArrayLike, targets: ArrayLike, mask: ArrayLike) -> Statistics:
+    def error(outputs: Array, targets: Array) -> Array:
         predicted, true = _columns("mae", outputs, targets)
-        return _tally(jnp.mean(jnp.abs(predicted - true), axis=1), mask)
+        return jnp.mean(jnp.abs(predicted - true), axis=1)
 
-    return Metric(measure, _add, _mean)
+    return average(error)
 
 
 @register(group="metric")
@@ -200,11 +211,11 @@ def rmse() -> Metric:
         5.0
     """
 
-    def measure(outputs: ArrayLike, targets: ArrayLike, mask: ArrayLike) -> Statistics:
+    def error(outputs: Array, targets: Array) -> Array:
         predicted, true = _columns("rmse", outputs, targets)
-        return _tally(jnp.mean(jnp.square(predicted - true), axis=1), mask)
+        return jnp.mean(jnp.square(predicted - true), axis=1)
 
-    return Metric(measure, _add, lambda statistics: math.sqrt(_mean(statistics)))
+    return average(error)._replace(value=lambda statistics: math.sqrt(_mean(statistics)))
 
 
 @register(group="metric")
@@ -229,7 +240,7 @@ def r2() -> Metric:
 
     def measure(outputs: ArrayLike, targets: ArrayLike, mask: ArrayLike) -> Statistics:
         predicted, true = _columns("r2", outputs, targets)
-        rows = _rows(mask, true)
+        rows = _rows(mask, true.shape[:1])
         count = jnp.sum(rows, dtype=jnp.int32)
         origin, rows = true[jnp.argmax(rows)], rows[:, None]
         shifted = jnp.where(rows, true - origin[None], 0)
@@ -270,19 +281,6 @@ def _determination(statistics: Statistics) -> float:
     return float(np.mean(np.where(varies, 1 - ratio, of["error"] == 0)))
 
 
-def _tally(values: Array, mask: ArrayLike) -> Statistics:
-    """The total and the number of the rows that count; hits are totalled as whole numbers."""
-    rows = _rows(mask, values)
-    if values.ndim != 1:
-        raise ValueError(f"average: expected one value per row {rows.shape}, got {values.shape}")
-    total = jnp.sum(jnp.where(rows, _countable(values), 0))
-    return {"total": total, "count": jnp.sum(rows, dtype=jnp.int32)}
-
-
-def _countable(values: Array) -> Array:
-    return values.astype(jnp.int32) if values.dtype == jnp.bool_ else _wide(values)
-
-
 def _mean(statistics: Statistics) -> float:
     count = int(statistics["count"])
     return float(statistics["total"]) / count if count else math.nan
@@ -298,49 +296,50 @@ def _on_host(value: Any) -> Any:
     return array.astype(np.int64 if np.issubdtype(array.dtype, np.integer) else np.float64)
 
 
-def _rows(mask: ArrayLike, values: Array) -> Array:
-    """Which rows count; they are chosen, never multiplied by 0: padding may hold NaN."""
+def _rows(mask: ArrayLike, shape: tuple[int, ...]) -> Array:
+    """Which rows count. They are chosen, never multiplied by 0: padding may hold NaN."""
     rows = jnp.asarray(mask)
-    if rows.dtype != jnp.bool_ or rows.shape != values.shape[:1]:
-        raise ValueError(f"metric: expected a bool mask {values.shape[:1]}, got {rows.dtype} {rows.shape}")
+    if rows.dtype != jnp.bool_ or rows.shape != shape:
+        raise ValueError(f"metric: expected a bool mask {shape}, got {rows.dtype} {rows.shape}")
     return rows
 
 
 def _wide(values: Array) -> Array:
-    return values.astype(np.promote_types(values.dtype, np.float32))  # jnp's refuses under strict promotion
-
-
-def _any_nan(outputs: Array) -> Array:
-    return jnp.any(jnp.isnan(outputs), axis=1)
+    return values.astype(jnp.float64 if values.dtype == jnp.float64 else jnp.float32)
 
 
 def _classes(name: str, outputs: ArrayLike, targets: ArrayLike) -> tuple[Array, Array, int]:
     """Predicted classes, -1 where an output is NaN, the true ones, and how many can be predicted."""
     outputs, targets = jnp.asarray(outputs), jnp.asarray(targets)
-    rows = outputs.shape[:1]
-    if outputs.ndim in (1, 2) and outputs.shape[1:] in ((), (1,)) and targets.shape in (rows, (*rows, 1)):
+    batch = outputs.shape[:1]
+    single = outputs.shape in (batch, (*batch, 1))
+    if outputs.ndim and single and targets.shape in (batch, (*batch, 1)):
         outputs = outputs.reshape(-1, 1)
-        predicted = (outputs[:, 0] > 0).astype(jnp.int32)
-        true = (_wide(targets.reshape(-1)) > 0).astype(jnp.int32)
-        classes = 2
-    elif outputs.ndim == 2 and targets.shape == outputs.shape:
+        predicted, true, classes = outputs[:, 0] > 0, targets.reshape(-1), 2
+        true = true > jnp.zeros_like(true)
+    elif outputs.ndim == 2 and not single and targets.shape == outputs.shape:
         predicted, true, classes = jnp.argmax(outputs, axis=1), jnp.argmax(targets, axis=1), outputs.shape[1]
-    elif outputs.ndim == 2 and targets.shape == rows and jnp.issubdtype(targets.dtype, jnp.integer):
+    elif outputs.ndim == 2 and not single and targets.shape == batch and _whole(targets):
         predicted, true, classes = jnp.argmax(outputs, axis=1), targets, outputs.shape[1]
     else:
         raise ValueError(
             f"{name}: expected outputs (batch, classes) and integer labels (batch,) or one-hot rows, "
             f"got outputs {outputs.shape} and targets {targets.dtype} {targets.shape}"
         )
-    predicted = jnp.where(_any_nan(outputs), -1, predicted.astype(jnp.int32))
-    return predicted, true.astype(jnp.int32), classes
+    lost = jnp.any(jnp.isnan(outputs), axis=1)
+    return jnp.where(lost, -1, predicted.astype(jnp.int32)), true.astype(jnp.int32), classes
+
+
+def _whole(values: Array) -> bool:
+    return bool(jnp.issubdtype(values.dtype, jnp.integer))
 
 
 def _columns(name: str, outputs: ArrayLike, targets: ArrayLike) -> tuple[Array, Array]:
     """Predictions and targets as ``(batch, outputs)``, in the dtype that sums are taken in."""
     outputs, targets = jnp.asarray(outputs), jnp.asarray(targets)
-    same = outputs.shape == targets.shape or outputs.shape == (*targets.shape, 1) and targets.ndim == 1
-    if not same or outputs.ndim == 0:
+    if outputs.ndim == 2 and outputs.shape == (*targets.shape, 1):
+        targets = targets[:, None]
+    if outputs.ndim == 0 or outputs.shape != targets.shape:
         raise ValueError(
             f"{name}: expected targets of the outputs' shape, "
             f"got outputs {outputs.shape} and targets {targets.shape}"

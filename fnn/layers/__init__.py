@@ -29,7 +29,7 @@ from fnn.layers.local import local_conv
 from fnn.layers.norm import batch_norm, group_norm, layer_norm, local_response_norm
 from fnn.layers.pool import avg_pool, global_avg_pool, global_max_pool, max_pool
 from fnn.layers.resize import upsample
-from fnn.layers.shape import flatten, fn, pixel_shuffle, reshape
+from fnn.layers.shape import flatten, fn, pad, pixel_shuffle, reshape
 
 __all__ = [
     "INITIALIZERS",
@@ -60,6 +60,7 @@ __all__ = [
     "log_softmax",
     "max_pool",
     "mish",
+    "pad",
     "pixel_shuffle",
     "relu",
     "relu6",

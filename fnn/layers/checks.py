@@ -66,4 +66,6 @@ def need_rank(x: Any, least: int) -> None:
 def need_channels(x: Any, channels: int) -> None:
     """Refuse an input whose last axis is not what the parameters were made for."""
     if x.shape[-1] != channels:
-        raise LayerError(f"expected {channels} channels on the last axis, as in its parameters, got {x.shape}")
+        raise LayerError(
+            f"expected {channels} channels on the last axis, as in its parameters, got {x.shape}"
+        )

@@ -6,15 +6,16 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+import jax.numpy as jnp
 from jax import Array
 from jaxtyping import Float
 
 from fnn.layer import Layer, LayerError, Params, stateless
-from fnn.layers.checks import positive
+from fnn.layers.checks import positive, spatial_axes
 from fnn.registry import register
 
 
-def _flatten(params: Params, x: Float[Array, "batch *rest"]) -> Float[Array, "batch features"]:
+def _flatten(params: Params, x: Float[Array, "batch ..."]) -> Float[Array, "batch features"]:
     if x.ndim < 1:
         raise LayerError(f"expected an input with a batch axis, got {x.shape}")
     return x.reshape(x.shape[0], math.prod(x.shape[1:]))
@@ -43,13 +44,38 @@ def reshape(*shape: int) -> Layer:
     if shape.count(-1) > 1 or any(n < 1 and n != -1 for n in shape):
         raise ValueError(f"reshape: expected positive sizes and at most one -1, got {shape}")
 
-    def forward(params: Params, x: Float[Array, "batch *rest"]) -> Array:
+    def forward(params: Params, x: Float[Array, "batch ..."]) -> Array:
         size = math.prod(x.shape[1:])
         if size % known if -1 in shape else size != known:
             raise LayerError(f"expected examples that fit {shape}, got {x.shape} with {size} values each")
         return x.reshape(x.shape[0], *(size // known if n == -1 else n for n in shape))
 
     return stateless("reshape", forward)
+
+
+@register
+def pad(width: int, value: float = 0.0) -> Layer:
+    """Cells of one value around space: ``(batch, *space, channels)``, each axis ``2 * width`` longer.
+
+    Args:
+        width: Cells on every side.
+        value: What they hold.
+
+    Raises:
+        LayerError: The input has no 1, 2 or 3 spatial axes.
+
+    Example:
+        >>> import jax.numpy as jnp, fnn
+        >>> fnn.pad(2).apply({}, {}, jnp.ones((1, 28, 28, 1)))[0].shape
+        (1, 32, 32, 1)
+    """
+    positive("pad", width=width)
+
+    def forward(params: Params, x: Float[Array, "batch *space c"]) -> Float[Array, "batch *larger c"]:
+        axes = spatial_axes(x, width)
+        return jnp.pad(x, [(0, 0), *[(width, width)] * axes, (0, 0)], constant_values=value)
+
+    return stateless("pad", forward)
 
 
 @register

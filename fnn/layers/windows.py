@@ -24,7 +24,11 @@ def window_slices(
         lax.slice(
             x,
             (0, *cell, 0),
-            (x.shape[0], *(c + (o - 1) * s + 1 for c, o, s in zip(cell, out, stride, strict=True)), x.shape[-1]),
+            (
+                x.shape[0],
+                *(c + (o - 1) * s + 1 for c, o, s in zip(cell, out, stride, strict=True)),
+                x.shape[-1],
+            ),
             (1, *stride, 1),
         )
         for cell in itertools.product(*map(range, window))

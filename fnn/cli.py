@@ -1,0 +1,143 @@
+"""The command line: arguments only; the commands are in ``fnn.commands``."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from fnn.choices import ConfigError
+from fnn.experiment.schema import fields
+
+if TYPE_CHECKING:
+    from fnn.document import Document
+    from fnn.experiment import Experiment
+
+Config = Annotated[Path, typer.Argument(help="a config, such as configs/digits_cnn.yaml", show_default=False)]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="[KEY=VALUE]...", help="dotted.key=value, the value in YAML", show_default=False),
+]
+Import = Annotated[
+    list[str] | None,
+    typer.Option("--import", metavar="MODULE", help="a Python module of your own, with @fnn.register in it"),
+]
+
+
+def train(
+    config: Config,
+    overrides: Overrides = None,
+    out: Annotated[
+        Path | None, typer.Option(help="the run's folder  [default: runs/<config>-<n>]", show_default=False)
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="use an --out that holds a run")] = False,
+    modules: Import = None,
+) -> None:
+    """Train from a config."""
+    from fnn.commands.console import TrainingBar, figures
+    from fnn.commands.train import train as run_experiment
+    from fnn.experiment import located
+    from fnn.training import RunFolder
+
+    with _clear_errors():
+        experiment, document = _read(config, overrides, modules)
+        notes = (f"resolved from {config}", *(overrides or []), *document.notes)
+        with located(document), TrainingBar() as bar:
+            run = run_experiment(
+                experiment,
+                folder=lambda: RunFolder.create(out, config.stem, overwrite),
+                on_progress=bar,
+                notes=notes,
+            )
+    if "test" in run.summary:
+        print(f"test {figures(run.summary['test'])}")
+    for value in run.summary.get("predictions", []):
+        print(f"prediction {value:.4f}" if isinstance(value, float) else f"prediction {value}")
+    print(f"run {run.folder}  ({run.summary['seconds']['total']:.1f} s)")
+
+
+def summary(config: Config, overrides: Overrides = None, modules: Import = None) -> None:
+    """Print a config's model as a table: path, output shape, parameters, FLOPs."""
+    from fnn.commands.summary import summarise
+    from fnn.experiment import located
+
+    with _clear_errors():
+        experiment, document = _read(config, overrides, modules)
+        with located(document):
+            table = summarise(experiment)
+    print(table)
+
+
+def main() -> None:
+    """The console script ``fnn``."""
+    app = _app()
+    app.command(help=_train_help())(train)
+    app.command()(summary)
+    app.callback()(lambda: None)
+    app()
+
+
+def train_script() -> None:
+    """``train.py``: the command ``fnn train``."""
+    app = _app()
+    app.command(help=_train_help())(train)
+    app()
+
+
+def _app() -> typer.Typer:
+    return typer.Typer(
+        add_completion=False,
+        no_args_is_help=True,
+        rich_markup_mode=None,
+        pretty_exceptions_enable=False,
+        help="Functional neural networks on JAX.",
+    )
+
+
+def _train_help() -> str:
+    rows = fields()
+    widths = [max(len(row[i]) for row in rows) for i in range(3)]
+    table = "\n".join(
+        "  ".join(f"{cell:<{width}}" for cell, width in zip(row[:3], widths, strict=True)) + "  " + row[3]
+        for row in rows
+    )
+    return f"Train from a config.\n\nThe fields of a config, with type, default and meaning:\n\n\b\n{table}"
+
+
+def _read(
+    config: Path, overrides: list[str] | None, modules: list[str] | None
+) -> tuple[Experiment, Document]:
+    from fnn.experiment import read
+
+    sys.path.insert(0, str(Path.cwd()))
+    for module in modules or []:
+        try:
+            importlib.import_module(module)
+        except ModuleNotFoundError as error:
+            raise ConfigError((), f"--import {module}: {error}") from None
+    return read(config, overrides or [])
+
+
+@contextmanager
+def _clear_errors() -> Iterator[None]:
+    """What a user can mend is one line and exit code 2; an interrupted run 130."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        _stop("interrupted", 130)
+    except ArithmeticError as error:
+        _stop(str(error), 1)
+    except ValueError as error:
+        if not type(error).__module__.startswith("fnn."):
+            raise
+        _stop(str(error), 2)
+
+
+def _stop(message: str, code: int) -> None:
+    print(f"error: {' '.join(message.split())}", file=sys.stderr)
+    raise SystemExit(code)

@@ -1,0 +1,74 @@
+"""What a run shows on the terminal."""
+
+from __future__ import annotations
+
+import sys
+import time
+from types import TracebackType
+from typing import Any, Self
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as Bar
+
+from fnn.training import Progress
+
+_SELDOM = 5.0  # seconds between lines where there is no terminal to draw a bar on
+
+
+class TrainingBar:
+    """A bar with loss, metrics and examples/s; without a terminal a line now and then.
+
+    Both go to standard error, so that standard output holds the result alone.
+    """
+
+    def __init__(self) -> None:
+        self.console = Console(stderr=True)
+        self.bar = Bar(
+            TextColumn("epoch {task.fields[epoch]}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[figures]}"),
+            TimeRemainingColumn(),
+            console=self.console,
+            disable=not self.console.is_terminal,
+        )
+        self.task: Any = None
+        self.printed = time.monotonic()
+
+    def __enter__(self) -> Self:
+        self.bar.__enter__()
+        self.task = self.bar.add_task("", total=None, epoch=0, figures="compiling")
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.bar.__exit__(kind, error, trace)
+
+    def __call__(self, progress: Progress) -> None:
+        """Show how far the run is."""
+        speed = f"{progress.examples_per_second:,.0f} examples/s"
+        text = f"{figures(progress.figures)}  {speed}"
+        self.bar.update(
+            self.task, completed=progress.step, total=progress.steps, epoch=progress.epoch, figures=text
+        )
+        last = progress.step == progress.steps
+        if not self.console.is_terminal and (last or time.monotonic() - self.printed > _SELDOM):
+            self.printed = time.monotonic()
+            where = f"epoch {progress.epoch}  step {progress.step}/{progress.steps}"
+            print(f"{where}  {text}", file=sys.stderr, flush=True)
+
+
+def figures(values: dict[str, Any]) -> str:
+    """Loss and metrics in one line; accuracies in percent; tables left out.
+
+    Example:
+        >>> figures({"loss": 0.25, "accuracy": 0.9917})
+        'loss 0.2500  accuracy 99.17 %'
+    """
+    return "  ".join(
+        f"{name} {100 * value:.2f} %" if name in ("accuracy", "top_k") else f"{name} {value:.4f}"
+        for name, value in values.items()
+        if isinstance(value, float)
+    )

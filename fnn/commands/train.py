@@ -1,0 +1,240 @@
+"""Train: from an experiment to a run's folder."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from fnn.data import Dataset
+from fnn.document import write
+from fnn.experiment import Experiment, Parts, build
+from fnn.layer import Layer, Params, State, name_key
+from fnn.training import (
+    DivergedError,
+    Progress,
+    Recipe,
+    RunFolder,
+    evaluate,
+    fit,
+    initial_state,
+    predict,
+    save_weights,
+)
+from fnn.training.folder import to_json
+from fnn.trees import count, digest
+from fnn.version import __version__
+
+
+@dataclass
+class Run:
+    """A finished run.
+
+    Attributes:
+        model: The layer that was trained.
+        params, state: What evaluation uses; with ``train.ema`` the average.
+        log: The records of ``metrics.jsonl``.
+        summary: What ``summary.json`` says.
+        folder: Where it was written, or None.
+    """
+
+    model: Layer
+    params: Params
+    state: State
+    log: list[dict[str, Any]] = field(repr=False)
+    summary: dict[str, Any]
+    folder: Path | None = None
+
+
+def train(
+    experiment: Experiment,
+    *,
+    model: Layer | None = None,
+    data: Dataset | None = None,
+    on_log: Callable[[dict[str, Any]], None] | None = None,
+    on_progress: Callable[[Progress], None] | None = None,
+    folder: Callable[[], RunFolder] | None = None,
+    notes: tuple[str, ...] = (),
+) -> Run:
+    """Run an experiment; the one function behind ``train.py``.
+
+    Args:
+        experiment: What the config says.
+        model: Trained in place of the config's model.
+        data: Learned from in place of the config's data.
+        on_log: Gets every record of the log, as in ``metrics.jsonl``.
+        on_progress: Gets the progress, about twice a second.
+        folder: Makes the run's folder, once everything has been checked; None: nothing is written.
+        notes: Comment lines for the head of ``config.yaml``.
+
+    Raises:
+        ConfigError, DataError: Something does not fit, before anything is compiled or written.
+        DivergedError: The loss is not finite any more.
+
+    Example:
+        >>> import fnn
+        >>> experiment = fnn.Experiment(model=["flatten", {"dense": 10}], train={"epochs": 1})
+        >>> run = fnn.train(experiment)
+        >>> run.summary["test"]["accuracy"] > 0.5
+        True
+    """
+    begin = time.perf_counter()
+    parts = build(experiment, model, data)
+    out = folder() if folder is not None else None
+    text = write(experiment.model_dump(), head=notes)
+    if out is not None:
+        out.write("config.yaml", text)
+    log: list[dict[str, Any]] = []
+
+    def record(entry: dict[str, Any]) -> None:
+        log.append(entry)
+        if out is not None:
+            out.append(entry)
+        if on_log is not None:
+            on_log(entry)
+
+    recipe = _recipe(experiment, parts)
+    key = jax.random.key(experiment.seed)
+    inputs = parts.dataset.train.inputs[: experiment.train.batch_size]
+    try:
+        result = fit(
+            recipe,
+            initial_state(recipe, name_key(key, "init"), inputs),
+            parts.dataset,
+            name_key(key, "steps"),
+            seed=experiment.seed,
+            epochs=experiment.train.epochs,
+            batch_size=experiment.train.batch_size,
+            log_every=parts.log_every,
+            learning_rate=_learning_rate(experiment, parts),
+            on_log=record,
+            on_progress=on_progress or (lambda progress: None),
+        )
+    except (DivergedError, KeyboardInterrupt) as error:
+        status = "diverged" if isinstance(error, DivergedError) else "interrupted"
+        _write_summary(out, {"status": status, **_position(log), **_surroundings()})
+        raise
+    params, state = recipe.evaluated(result.train_state), result.train_state.state
+    summary = {
+        "status": "completed",
+        **_position(log),
+        **_findings(recipe, parts.dataset, params, state),
+        "params": count(params),
+        "params_sha256": digest(params, state),
+        "seconds": {
+            "total": time.perf_counter() - begin,
+            "compile": result.compile_seconds,
+            "train": result.train_seconds,
+        },
+        **_surroundings(),
+    }
+    if out is not None:
+        raw = None if experiment.train.ema is None else result.train_state.params
+        out.write("model.safetensors", save_weights(params, state, _metadata(text, parts), raw))
+    _write_summary(out, summary)
+    return Run(parts.model, params, state, log, summary, None if out is None else out.path)
+
+
+def _recipe(experiment: Experiment, parts: Parts) -> Recipe:
+    return Recipe(
+        model=parts.model,
+        optimizer=parts.optimizer.transformation,
+        loss=parts.loss,
+        penalty=parts.penalty,
+        metrics=parts.metrics,
+        normalize=parts.normalizer or (lambda x: x),
+        augment=parts.augment,
+        dtype=parts.dtype,
+        reduction=experiment.train.reduction,
+        ema=experiment.train.ema,
+    )
+
+
+def _learning_rate(experiment: Experiment, parts: Parts) -> Callable[[int], float] | None:
+    """Of the step's number; the schedule counts updates."""
+    schedule = parts.optimizer.learning_rate
+    every = experiment.train.accumulate
+    return None if schedule is None else lambda step: schedule(step // every)
+
+
+def _findings(recipe: Recipe, dataset: Dataset, params: Params, state: State) -> dict[str, Any]:
+    """The figures of the test part, read this once, and the predictions for rows without a target."""
+    found: dict[str, Any] = {}
+    if dataset.test is not None:
+        found["test"] = evaluate(recipe, params, state, dataset.test)
+    if dataset.predict is not None:
+        outputs = predict(recipe, params, state, dataset.predict.inputs)
+        found["predictions"] = _answers(outputs, dataset.classes)
+    return found
+
+
+def _answers(outputs: np.ndarray, classes: tuple[str, ...] | None) -> list[Any]:
+    if classes is not None:
+        return [classes[i] for i in outputs.argmax(-1)]
+    return outputs[:, 0].tolist() if outputs.shape[1:] == (1,) else outputs.tolist()  # type: ignore[no-any-return]
+
+
+def _position(log: list[dict[str, Any]]) -> dict[str, Any]:
+    return {name: log[-1][name] if log else 0 for name in ("step", "epoch")}
+
+
+def _metadata(config: str, parts: Parts) -> dict[str, str]:
+    """What the weights file says of itself: the config, the classes, the normalisation."""
+    found = {"config": config}
+    if parts.dataset.classes is not None:
+        found["classes"] = to_json(parts.dataset.classes)
+    if parts.normalizer is not None:
+        mean, std = parts.normalizer.mean, parts.normalizer.std
+        found["normalize"] = to_json({"mean": np.ravel(mean).tolist(), "std": np.ravel(std).tolist()})
+    return found
+
+
+def _write_summary(out: RunFolder | None, summary: dict[str, Any]) -> None:
+    if out is not None:
+        out.write("summary.json", to_json(summary, indent=2) + "\n")
+
+
+def _surroundings() -> dict[str, Any]:
+    device = jax.devices()[0]
+    packages = ("jax", "jaxlib", "optax", "numpy")
+    return {
+        "versions": {
+            "fnn": __version__,
+            "python": platform.python_version(),
+            **{package: metadata.version(package) for package in packages},
+            "git": _git(),
+        },
+        "device": {
+            "platform": device.platform,
+            "kind": device.device_kind,
+            "count": jax.device_count(),
+            "cpus": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+            "machine": platform.machine(),
+        },
+    }
+
+
+def _git() -> dict[str, Any] | None:
+    """The revision of the checkout that fnn was imported from, and whether it is clean; None outside of one."""
+    top = Path(__file__).parents[2]
+    if not (top / ".git").exists():
+        return None
+    try:
+        revision = subprocess.run(
+            ["git", "-C", top, "rev-parse", "HEAD"], capture_output=True, text=True, check=True, timeout=5
+        )
+        changes = subprocess.run(
+            ["git", "-C", top, "status", "--porcelain"], capture_output=True, text=True, check=True, timeout=5
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return {"revision": revision.stdout.strip(), "clean": not changes.stdout.strip()}

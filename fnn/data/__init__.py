@@ -1,0 +1,36 @@
+"""Data: sources, batches as pure functions of the seed and the epoch, augmentation on the device."""
+
+from fnn.data.array_files import arrays
+from fnn.data.augment import Augmentation, compose, crop, cutout, flip, rotate, shift
+from fnn.data.batches import Normalizer, epoch_order, evaluation_batches, fit_normalizer, steps_per_epoch
+from fnn.data.built_in import digits, synthetic
+from fnn.data.cifar_files import cifar10, cifar100
+from fnn.data.dataset import DataError, Dataset, Split
+from fnn.data.files import data_roots
+from fnn.data.idx_files import idx, mnist
+
+__all__ = [
+    "Augmentation",
+    "DataError",
+    "Dataset",
+    "Normalizer",
+    "Split",
+    "arrays",
+    "cifar10",
+    "cifar100",
+    "compose",
+    "crop",
+    "cutout",
+    "data_roots",
+    "digits",
+    "epoch_order",
+    "evaluation_batches",
+    "fit_normalizer",
+    "flip",
+    "idx",
+    "mnist",
+    "rotate",
+    "shift",
+    "steps_per_epoch",
+    "synthetic",
+]

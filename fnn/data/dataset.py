@@ -1,0 +1,129 @@
+"""What every source returns: a data set in parts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+
+class DataError(ValueError):
+    """A data set cannot be used; one line says which file, what was expected, what was found."""
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """One part of a data set, in the order of its file.
+
+    Attributes:
+        inputs: Images ``(n, h, w, c)`` of bytes, or features ``(n, d)`` in float32.
+        targets: Class indices ``(n,)`` in int32, or values ``(n, outputs)`` in float32;
+            ``None`` where they are unknown and to be predicted.
+
+    Raises:
+        DataError: There are not as many targets as inputs.
+
+    Example:
+        >>> import numpy as np
+        >>> from fnn.data import Split
+        >>> len(Split(np.zeros((5, 2), np.float32), np.arange(5, dtype=np.int32)))
+        5
+    """
+
+    inputs: np.ndarray
+    targets: np.ndarray | None = None
+
+    def __post_init__(self) -> None:
+        if self.targets is not None and len(self.targets) != len(self.inputs):
+            raise DataError(f"expected {len(self.inputs)} targets, one an input, found {len(self.targets)}")
+
+    def __len__(self) -> int:
+        return len(self.inputs)
+
+    def rows(self, indices: np.ndarray) -> Split:
+        """The examples at these indices, in their order."""
+        return Split(self.inputs[indices], None if self.targets is None else self.targets[indices])
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """A data set: a part to train on, and others where there are any.
+
+    Attributes:
+        train: What parameters, normalisation and choices are fitted to.
+        test: What is read once, at the end.
+        validation: What choices are compared on; see `hold_out`.
+        predict: Examples without a target.
+        classes: The name of each class index, or ``None`` for regression.
+
+    Raises:
+        DataError: The training part is empty or without targets, the parts' examples differ in
+            shape, or a class index names no class.
+    """
+
+    train: Split
+    test: Split | None = None
+    validation: Split | None = None
+    predict: Split | None = None
+    classes: tuple[str, ...] | None = None
+
+    def __post_init__(self) -> None:
+        if not len(self.train) or self.train.targets is None:
+            raise DataError("expected training examples with targets, found none")
+        for name in ("train", "test", "validation", "predict"):
+            self._check(name, getattr(self, name))
+
+    def _check(self, name: str, part: Split | None) -> None:
+        if part is None:
+            return
+        shape, wanted = part.inputs.shape[1:], self.train.inputs.shape[1:]
+        if shape != wanted:
+            raise DataError(f"{name}: expected examples of shape {wanted} as in train, found {shape}")
+        if self.classes is None or part.targets is None or not len(part):
+            return
+        if part.targets.dtype.kind not in "iu":
+            raise DataError(f"{name}: expected whole numbers as class indices, found {part.targets.dtype}")
+        low, high = int(part.targets.min()), int(part.targets.max())
+        if low < 0 or high >= len(self.classes):
+            wrong = low if low < 0 else high
+            raise DataError(
+                f"{name}: expected class indices from 0 to {len(self.classes) - 1}, found {wrong}"
+            )
+
+    def hold_out(self, fraction: float, seed: int) -> Dataset:
+        """Cut a validation part from the training part.
+
+        Where there are classes, each keeps its share in both parts. The cut is a pure function
+        of the data set and the seed; both parts keep the order of the whole.
+
+        Args:
+            fraction: The share that is held out, at least 0 and below 1; 0 changes nothing.
+            seed: At least 0 and below 2³².
+
+        Raises:
+            ValueError: The fraction is outside its range.
+            DataError: There is a validation part already, or there are too few examples (of
+                some class) for such a cut.
+
+        Example:
+            >>> from fnn.data import digits
+            >>> data = digits().hold_out(0.1, seed=0)
+            >>> len(data.train), len(data.validation)
+            (1293, 144)
+        """
+        if not 0 <= fraction < 1:
+            raise ValueError(f"validation: expected a share from 0 to below 1, got {fraction}")
+        if fraction == 0:
+            return self
+        if self.validation is not None:
+            raise DataError("cannot hold out examples: the data set has a validation part of its own")
+        from sklearn.model_selection import train_test_split
+
+        n = len(self.train)
+        labels = None if self.classes is None else self.train.targets
+        held = round(fraction * n)
+        try:
+            kept, cut = train_test_split(np.arange(n), test_size=held, stratify=labels, random_state=seed)
+        except ValueError as error:
+            raise DataError(f"cannot hold out {held} of {n} training examples: {error}") from None
+        return replace(self, train=self.train.rows(np.sort(kept)), validation=self.train.rows(np.sort(cut)))

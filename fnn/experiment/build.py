@@ -1,0 +1,229 @@
+"""The parts of a training run, built and checked from an experiment."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from fnn import optim
+from fnn.choices import ConfigError, Path, call, find, plain, read_choice
+from fnn.data import Dataset, Normalizer, compose, fit_normalizer, steps_per_epoch
+from fnn.experiment.model import build_model
+from fnn.experiment.schema import DataSection, Experiment
+from fnn.layer import Layer, LayerError
+from fnn.losses import l2_penalty
+from fnn.metrics import Metric, default_metrics
+from fnn.optim.clock import Clock
+from fnn.registry import registry
+from fnn.trees import KERNELS, mask
+
+
+@dataclass(frozen=True, eq=False)
+class Parts:
+    """What training works with: everything that a config names, made and checked against each other.
+
+    Attributes:
+        model: The layer.
+        dataset: Its training, validation, test and prediction parts.
+        normalizer: Fitted on the training part, or None.
+        augment: ``(key, inputs) -> inputs``, or None.
+        loss: ``(outputs, targets) -> losses``, one an example.
+        penalty: ``params -> scalar``, the regulariser.
+        metrics: By name.
+        optimizer: The gradient transformation and its learning rate.
+        dtype: The type of the activations.
+        params, state: Shapes and dtypes of the model's.
+        steps_per_epoch: Whole batches.
+        log_every: Steps between two logged points.
+    """
+
+    model: Layer
+    dataset: Dataset
+    normalizer: Normalizer | None
+    augment: Callable[[Array, Array], Array] | None
+    loss: Callable[[Array, Array], Array]
+    penalty: Callable[[Any], Array]
+    metrics: dict[str, Metric]
+    optimizer: optim.Optimizer
+    dtype: Any
+    params: Any
+    state: Any
+    steps_per_epoch: int
+    log_every: int
+
+
+def build(experiment: Experiment, model: Layer | None = None, data: Dataset | None = None) -> Parts:
+    """Make and check everything that an experiment names; nothing is compiled or written.
+
+    Args:
+        experiment: The checked config.
+        model: Used in place of the config's.
+        data: Used in place of the config's.
+
+    Raises:
+        ConfigError: A name, an argument or a shape does not fit.
+        DataError: The data set is missing or broken.
+    """
+    train = experiment.train
+    dataset = data if data is not None else build_data(experiment.data)
+    if experiment.data.validation:
+        dataset = dataset.hold_out(experiment.data.validation, experiment.seed)
+    model = model if model is not None else build_model(experiment.model)
+    dtype = jnp.dtype(experiment.precision)
+    inputs = _inputs(dataset, min(train.batch_size, len(dataset.train)), dtype)
+    params, state, outputs = _shapes(model, inputs)
+    loss = _loss(experiment.loss)
+    names = experiment.metrics or list(default_metrics(dataset.classes is not None))
+    metrics = dict(_metric(choice, ("metrics", i)) for i, choice in enumerate(names))
+    _check_targets(dataset, outputs, loss, metrics, experiment.loss)
+    steps = steps_per_epoch(len(dataset.train), train.batch_size)
+    return Parts(
+        model=model,
+        dataset=dataset,
+        normalizer=fit_normalizer(dataset.train.inputs) if experiment.data.normalize else None,
+        augment=_augment(experiment.data.augment, inputs),
+        loss=loss,
+        penalty=_penalty(train.l2, params),
+        metrics=metrics,
+        optimizer=optim.build(
+            experiment.optimizer,
+            params,
+            total_steps=steps * train.epochs,
+            steps_per_epoch=steps,
+            clip=train.clip,
+            accumulate=train.accumulate,
+        ),
+        dtype=dtype,
+        params=params,
+        state=state,
+        steps_per_epoch=steps,
+        log_every=Clock(run=steps * train.epochs, epoch=steps).count(train.log_every, ("train", "log_every")),
+    )
+
+
+def build_data(section: DataSection) -> Dataset:
+    """The data set that a config names, whole.
+
+    Raises:
+        ConfigError: The source or an argument is unknown.
+        DataError: Its files are missing or broken.
+    """
+    name, arguments, path = read_choice(section.source, ("data", "source"))
+    source = find(name, registry["source"], "data source", path)
+    if section.path is not None:
+        if "path" not in inspect.signature(source).parameters:
+            raise ConfigError(("data", "path"), f"{name} reads no files")
+        given = arguments if isinstance(arguments, dict) else {}
+        if "path" in given:
+            raise ConfigError(("data", "path"), f"is given twice, here and as an argument of {name}")
+        arguments = {**given, "path": section.path}
+    dataset: Dataset = call(source, name, arguments, path, plain)
+    return dataset
+
+
+def _inputs(dataset: Dataset, batch: int, dtype: Any) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct((batch, *dataset.train.inputs.shape[1:]), dtype)
+
+
+def _shapes(model: Layer, inputs: jax.ShapeDtypeStruct) -> tuple[Any, Any, Any]:
+    """Shapes of params, state and outputs; a layer that does not fit is a ConfigError at its place."""
+    key = jax.random.key(0)
+    try:
+        params, state = jax.eval_shape(model.init, key, inputs)
+        outputs, _ = jax.eval_shape(
+            lambda p, s, x: model.apply(p, s, x, key=key, train=True), params, state, inputs
+        )
+    except LayerError as error:
+        names = [name for name, _ in model.children]
+        first = error.path.split("/")[0]
+        path: Path = ("model", names.index(first)) if first in names else ("model",)
+        raise ConfigError(path, str(error)) from None
+    return params, state, outputs
+
+
+def _loss(choice: Any) -> Callable[[Array, Array], Array]:
+    name, arguments, path = read_choice(choice, ("loss",))
+    function = find(name, registry["loss"], "loss", path)
+
+    @functools.wraps(function)
+    def bind(**keywords: Any) -> Any:
+        return functools.partial(function, **keywords)
+
+    signature = inspect.signature(function)
+    own = list(signature.parameters.values())[2:]  # after outputs and targets
+    bind.__signature__ = signature.replace(parameters=own)  # type: ignore[attr-defined]
+    return call(bind, name, arguments, path, plain)  # type: ignore[no-any-return]
+
+
+def _metric(choice: Any, path: Path) -> tuple[str, Metric]:
+    name, arguments, here = read_choice(choice, path)
+    return name, call(find(name, registry["metric"], "metric", path), name, arguments, here, plain)
+
+
+def _augment(choices: list[Any], inputs: jax.ShapeDtypeStruct) -> Callable[[Array, Array], Array] | None:
+    if not choices:
+        return None
+    steps = []
+    for i, choice in enumerate(choices):
+        name, arguments, path = read_choice(choice, ("data", "augment", i))
+        steps.append(
+            call(find(name, registry["augment"], "augmentation", path), name, arguments, path, plain)
+        )
+    augment: Callable[[Array, Array], Array] = compose(steps)
+    pictures = jax.ShapeDtypeStruct(inputs.shape, jnp.float32)
+    try:
+        jax.eval_shape(augment, jax.random.key(0), pictures)
+    except ValueError as error:
+        raise ConfigError(("data", "augment"), str(error)) from None
+    return augment
+
+
+def _penalty(l2: float | dict[str, float], params: Any) -> Callable[[Any], Array]:
+    strengths = {k: v for k, v in (l2 if isinstance(l2, dict) else {KERNELS: l2}).items() if v}
+    for pattern in strengths:
+        try:
+            mask(pattern, params)
+        except ValueError as error:
+            raise ConfigError(("train", "l2", pattern), str(error)) from None
+
+    def penalty(params: Any) -> Array:
+        terms = [l2_penalty(params, strength, pattern) for pattern, strength in strengths.items()]
+        return sum(terms, start=jnp.zeros((), jnp.float32))
+
+    return penalty
+
+
+def _check_targets(
+    dataset: Dataset,
+    outputs: Any,
+    loss: Callable[[Array, Array], Array],
+    metrics: dict[str, Metric],
+    choice: Any,
+) -> None:
+    """The model's output must be what the loss and the metrics take with the data's targets."""
+    n = outputs.shape[0]
+    classes = dataset.classes
+    wide = outputs.ndim == 2 and outputs.shape[-1] > 1
+    if classes is not None and wide and outputs.shape[-1] < len(classes):
+        raise ConfigError(
+            ("model",), f"expected an output for each of {len(classes)} classes, got {outputs.shape}"
+        )
+    if dataset.train.targets is None:
+        raise ConfigError(("data", "source"), "expected targets to learn from, got none")
+    targets = jax.ShapeDtypeStruct((n, *dataset.train.targets.shape[1:]), dataset.train.targets.dtype)
+    valid = jax.ShapeDtypeStruct((n,), jnp.bool_)
+    path: Path = ("loss",)
+    try:
+        jax.eval_shape(loss, outputs, targets)
+        for i, metric in enumerate(metrics.values()):
+            path = ("metrics", i)
+            jax.eval_shape(metric.measure, outputs, targets, valid)
+    except (ValueError, TypeError) as error:
+        raise ConfigError(path, f"does not fit the model's output and the targets: {error}") from None

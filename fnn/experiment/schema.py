@@ -1,0 +1,171 @@
+"""The schema of a config."""
+
+from __future__ import annotations
+
+import inspect
+import types
+import typing
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from fnn.choices import ConfigError, Path, shown
+from fnn.trees import near
+
+Choice = str | dict[str, Any]
+Positive = Annotated[int, Field(gt=0)]
+NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+
+class Section(BaseModel):
+    """A mapping of the config whose keys are all known."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class DataSection(Section):
+    """What is learned from."""
+
+    source: Choice = Field(
+        "digits", description="data set: digits, mnist, idx, cifar10, cifar100, arrays, synthetic"
+    )
+    path: str | None = Field(None, description="folder or file of the source, where it reads one")
+    validation: Annotated[float, Field(ge=0, lt=1)] = Field(
+        0.0, description="share of the training part that is kept for validation"
+    )
+    augment: list[Choice] = Field(
+        [], description="random changes of training pictures: shift, flip, crop, rotate, cutout"
+    )
+    normalize: bool = Field(True, description="to mean 0 and variance 1 of the training part, by channel")
+
+
+class TrainSection(Section):
+    """How long, and in what steps."""
+
+    epochs: Positive = Field(10, description="passes over the training part")
+    batch_size: Positive = Field(128, description="examples a step")
+    reduction: Literal["mean", "sum"] = Field("mean", description="how a batch's losses become one")
+    l2: NotNegative | dict[str, NotNegative] = Field(
+        0.0, description="strength of 0.5 l2 |w|^2 in the loss, on */kernel; or {pattern: strength}"
+    )
+    clip: Annotated[float, Field(gt=0)] | None = Field(
+        None, description="largest global norm of the gradient"
+    )
+    accumulate: Positive = Field(1, description="steps whose gradients make one update")
+    ema: Annotated[float, Field(gt=0, lt=1)] | None = Field(
+        None, description="decay of an average of the parameters, used in evaluation"
+    )
+    log_every: Positive | str = Field(
+        "1 epoch", description='steps between logged points: 100, "1 epoch" or "10%"'
+    )
+
+
+class Experiment(Section):
+    """What a config says. Every field has a default but the model.
+
+    Example:
+        >>> from fnn import Experiment
+        >>> experiment = Experiment(model=["flatten", {"dense": 10}])
+        >>> experiment.train.batch_size
+        128
+    """
+
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = Field(
+        0, description="fixes initial weights, order and noise"
+    )
+    precision: Literal["float32", "bfloat16"] = Field("float32", description="type of the activations")
+    data: DataSection = Field(DataSection(), description="what is learned from")
+    model: str | dict[str, Any] | list[Any] = Field(description="a list of layers, or a model by name")
+    loss: Choice = Field(
+        "cross_entropy",
+        description="cross_entropy, sigmoid_cross_entropy, hinge, squared_hinge, squared_error, "
+        "absolute_error, huber",
+    )
+    metrics: list[Choice] | None = Field(
+        None,
+        description="accuracy, top_k, mae, rmse, r2, confusion; default: accuracy, or mae, rmse and r2",
+    )
+    optimizer: Choice | list[Choice] = Field(
+        {"adam": 1e-3}, description="any optimiser of optax, with its own arguments; a list is a chain"
+    )
+    train: TrainSection = Field(TrainSection(), description="how long, and in what steps")
+
+
+def check(tree: Mapping[str, Any]) -> Experiment:
+    """An experiment from plain data.
+
+    Raises:
+        ConfigError: A key is unknown or missing, or a value is of the wrong kind.
+
+    Example:
+        >>> check({"model": ["relu"], "train": {"epoch": 3}})
+        Traceback (most recent call last):
+        fnn.choices.ConfigError: train.epoch: unknown key; nearest: epochs, log_every, reduction
+    """
+    try:
+        return Experiment.model_validate(tree)
+    except ValidationError as error:
+        raise _schema_error(error, tree) from None
+
+
+def fields(section: type[BaseModel] = Experiment, prefix: str = "") -> list[tuple[str, str, str, str]]:
+    """Every field of the schema: dotted name, type, default, meaning.
+
+    Example:
+        >>> fields()[0]
+        ('seed', 'int', '0', 'fixes initial weights, order and noise')
+    """
+    rows = []
+    for name, info in section.model_fields.items():
+        if inspect.isclass(info.annotation) and issubclass(info.annotation, BaseModel):
+            rows += fields(info.annotation, f"{prefix}{name}.")
+            continue
+        default = "required" if info.is_required() else shown(info.default)
+        rows.append((prefix + name, _type_name(info.annotation), default, info.description or ""))
+    return rows
+
+
+def _type_name(annotation: Any) -> str:
+    origin, inner = typing.get_origin(annotation), typing.get_args(annotation)
+    if annotation == Choice or {str, dict[str, Any]} <= set(inner):
+        return "choice, list" if len(inner) > 2 else "choice"
+    if origin is Annotated:
+        return _type_name(inner[0])
+    if origin is Literal:
+        return " | ".join(inner)
+    if origin in (types.UnionType, typing.Union):
+        return " | ".join(_type_name(part) for part in inner)
+    if origin is dict:
+        return "mapping"
+    if origin is list:
+        return "list"
+    return {types.NoneType: "null"}.get(annotation, annotation.__name__)
+
+
+def _schema_error(error: ValidationError, tree: Mapping[str, Any]) -> ConfigError:
+    details = error.errors()[0]
+    path = _inside(details["loc"], tree)
+    if details["type"] == "extra_forbidden":
+        section: Any = Experiment
+        for name in path[:-1]:
+            section = section.model_fields[str(name)].annotation
+        return ConfigError(path, f"unknown key; nearest: {near(str(path[-1]), section.model_fields)}")
+    if details["type"] == "missing":
+        return ConfigError(path, "is required: " + (Experiment.model_fields[str(path[0])].description or ""))
+    same = [d["msg"] for d in error.errors() if _inside(d["loc"], tree) == path]
+    wanted = " or ".join(dict.fromkeys(message.removeprefix("Input should be ") for message in same))
+    return ConfigError(path, f"expected {wanted}, got {shown(details['input'])}")
+
+
+def _inside(loc: tuple[str | int, ...], tree: Any) -> Path:
+    """The part of pydantic's location that leads into the data; the rest names members of unions."""
+    path: Path = ()
+    for part in loc:
+        here = isinstance(tree, Mapping) and part in tree
+        if here or (isinstance(tree, list) and isinstance(part, int)):
+            tree = tree[part]
+        elif path != loc[: len(path)] or part != loc[-1] or isinstance(tree, (str, int, float, list)):
+            break
+        path = (*path, part)
+    return path

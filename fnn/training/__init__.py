@@ -1,0 +1,22 @@
+"""Training: a pure step, the loop around it, and what is written on the way."""
+
+from fnn.training.evaluation import evaluate, predict
+from fnn.training.folder import RunFolder
+from fnn.training.loop import DivergedError, Progress, fit
+from fnn.training.step import Recipe, TrainState, initial_state, make_step
+from fnn.training.weights import load_weights, save_weights
+
+__all__ = [
+    "DivergedError",
+    "Progress",
+    "Recipe",
+    "RunFolder",
+    "TrainState",
+    "evaluate",
+    "fit",
+    "initial_state",
+    "load_weights",
+    "make_step",
+    "predict",
+    "save_weights",
+]

@@ -1,0 +1,138 @@
+"""One training step, a pure function."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax import Array
+
+from fnn.layer import Key, Layer, Params, State, name_key
+from fnn.losses import reduce
+from fnn.metrics import Metric
+from fnn.optim import evaluation_params
+
+
+class TrainState(NamedTuple):
+    """All that a step changes.
+
+    Attributes:
+        step: Steps done.
+        params, state: The model's.
+        optimizer: The optimiser's.
+        average: The running sum of an average of the parameters, not yet corrected for its start; or ``{}``.
+    """
+
+    step: Array
+    params: Params
+    state: State
+    optimizer: Any
+    average: Any
+
+
+@dataclass(frozen=True, eq=False)
+class Recipe:
+    """What a step needs to know.
+
+    Attributes:
+        model: The layer.
+        optimizer: A gradient transformation that takes ``value``, ``grad`` and ``value_fn``.
+        loss: ``(outputs, targets) -> losses``, one an example.
+        penalty: ``params -> scalar``, added to the loss.
+        metrics: Measured on the training batches, by name.
+        normalize: ``inputs -> float32 inputs``.
+        augment: ``(key, float32 inputs) -> inputs``, in training, before normalising.
+        dtype: The type of the activations.
+        reduction: How the losses of a batch become one.
+        ema: The decay of an average of the parameters; None: no average.
+    """
+
+    model: Layer
+    optimizer: optax.GradientTransformationExtraArgs
+    loss: Callable[[Array, Array], Array]
+    penalty: Callable[[Params], Array]
+    metrics: Mapping[str, Metric]
+    normalize: Callable[[Array], Array]
+    augment: Callable[[Key, Array], Array] | None = None
+    dtype: Any = jnp.float32
+    reduction: Literal["mean", "sum"] = "mean"
+    ema: float | None = None
+
+    def prepare(self, inputs: Array, key: Key | None = None) -> Array:
+        """What the model sees of raw inputs; augmented if a key is given."""
+        x = inputs.astype(jnp.float32)
+        if key is not None and self.augment is not None:
+            x = self.augment(key, x)
+        return self.normalize(x).astype(self.dtype)
+
+    def evaluated(self, train_state: TrainState) -> Params:
+        """The parameters that evaluation uses: the average, where there is one, or the optimiser's choice."""
+        if self.ema is None:
+            return evaluation_params(train_state.optimizer, train_state.params)
+        corrected: Params = optax.tree.bias_correction(train_state.average, self.ema, train_state.step)
+        return corrected
+
+
+def initial_state(recipe: Recipe, key: Key, inputs: Any) -> TrainState:
+    """Where training begins.
+
+    Args:
+        recipe: What is trained.
+        key: Makes the parameters.
+        inputs: An array of raw inputs, or its shape and dtype.
+    """
+    x = jax.eval_shape(recipe.prepare, inputs)
+    params, state = recipe.model.init(key, x)
+    average = {} if recipe.ema is None else optax.tree.zeros_like(params)
+    return TrainState(jnp.zeros((), jnp.int32), params, state, recipe.optimizer.init(params), average)
+
+
+def make_step(
+    recipe: Recipe,
+) -> Callable[[TrainState, Array, Array, Key], tuple[TrainState, dict[str, Any]]]:
+    """The step of a recipe: ``(train_state, inputs, targets, key) -> (train_state, log)``.
+
+    It is pure; the randomness of step n comes from ``key`` and n alone. The log holds the loss with its
+    penalty, the global norms of gradient, update and parameters, and each metric's statistics of the batch.
+    """
+
+    def objective(
+        params: Params, state: State, x: Array, targets: Array, key: Key
+    ) -> tuple[Array, tuple[State, Array]]:
+        outputs, state = recipe.model.apply(params, state, x, key=key, train=True)
+        loss = reduce(recipe.loss(outputs, targets), recipe.reduction) + recipe.penalty(params)
+        return loss, (state, outputs)
+
+    def step(old: TrainState, inputs: Array, targets: Array, key: Key) -> tuple[TrainState, dict[str, Any]]:
+        key = jax.random.fold_in(key, old.step)
+        x = recipe.prepare(inputs, name_key(key, "augment"))
+        batch = (x, targets, name_key(key, "model"))
+        compute = jax.value_and_grad(objective, has_aux=True)
+        (loss, (state, outputs)), gradient = compute(old.params, old.state, *batch)
+        updates, optimizer = recipe.optimizer.update(
+            gradient,
+            old.optimizer,
+            old.params,
+            value=loss,
+            grad=gradient,
+            value_fn=lambda params: objective(params, old.state, *batch)[0],
+        )
+        params = optax.apply_updates(old.params, updates)
+        average = old.average
+        if recipe.ema is not None:
+            average = optax.tree.update_moment(params, average, recipe.ema, 1)
+        everything = jnp.ones(len(targets), jnp.bool_)
+        log = {
+            "loss": loss,
+            "gradient_norm": optax.tree.norm(gradient),
+            "update_norm": optax.tree.norm(updates),
+            "parameter_norm": optax.tree.norm(params),
+            "metrics": {n: m.measure(outputs, targets, everything) for n, m in recipe.metrics.items()},
+        }
+        return TrainState(old.step + 1, params, state, optimizer, average), log
+
+    return step
