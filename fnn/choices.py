@@ -127,7 +127,7 @@ def _by_name(constructor: Callable[..., Any], name: str, arguments: Any, path: P
 
 
 def _hints(constructor: Callable[..., Any]) -> dict[str, Any]:
-    target = constructor.__init__ if inspect.isclass(constructor) else constructor  # type: ignore[misc]
+    target = constructor.__init__ if inspect.isclass(constructor) else constructor
     try:
         return typing.get_type_hints(inspect.unwrap(target))
     except NameError:  # annotations that only a type checker can resolve

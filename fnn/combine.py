@@ -34,7 +34,7 @@ def serial(*layers: Layer, **named: Layer) -> Layer:
     """One layer after the other.
 
     Args:
-        *layers: Children, named by their kind and number (``conv1``, ``conv2``, ``dense1``) or by `fnn.named`.
+        *layers: Children, named by kind and number (``conv1``, ``conv2``, ``dense1``) or by `fnn.named`.
         **named: Further children, by name.
 
     Raises:
@@ -115,8 +115,8 @@ def concat(*branches: Layer, **named: Layer) -> Layer:
 def repeat(layer: Layer, n: int) -> Layer:
     """``n`` copies of a layer, one after the other, with parameters of their own.
 
-    These are stacked: each array below ``layer`` has a leading axis of ``n``. The body is compiled once
-    and scanned; where a scanned body is slow (convolutions on a CPU) it is unrolled: the same tree either way.
+    These are stacked: each array below ``layer`` has a leading axis of ``n``. The body is compiled once and
+    scanned; where that is slow (convolutions on a CPU) it is unrolled: the same tree either way.
 
     Args:
         layer: Its output has the shape and dtype of its input.
@@ -149,7 +149,7 @@ def repeat(layer: Layer, n: int) -> Layer:
         params: Params, state: State, x: Any, *, key: Key | None = None, train: bool = False
     ) -> tuple[Any, State]:
         static_train(train)
-        _refuse_strangers(children, params)
+        _refuse_strangers(children, params=params, state=state)
         key = None if key is None else name_key(key, "layer")
 
         def step(carry: Any, each: tuple[Array, Params, State]) -> tuple[Any, State]:
@@ -197,7 +197,7 @@ class _Run:
     def __init__(
         self, children: Children, params: Params, state: State, key: Key | None, train: bool
     ) -> None:
-        _refuse_strangers(children, params)
+        _refuse_strangers(children, params=params, state=state)
         self.params, self.old_state, self.key = params, state, key
         self.train = static_train(train)
         self.state: State = {}
@@ -307,11 +307,12 @@ def _refuse_constructor(kind: str, child: Any) -> None:
     raise LayerError(f"{kind} is made of layers, got {name or repr(child)}{hint}")
 
 
-def _refuse_strangers(children: Children, params: Params) -> None:
+def _refuse_strangers(children: Children, **trees: dict[str, Any]) -> None:
     names = [name for name, _ in children]
-    for key in params:
-        if key not in names:
-            raise LayerError(f"params hold {key!r}, which names no child; nearest: {near(key, names)}")
+    for what, tree in trees.items():
+        for key in tree:
+            if key not in names:
+                raise LayerError(f"{key!r} in {what} names no child; nearest: {near(key, names)}")
 
 
 def _unless_empty(name: str, tree: dict[str, Any]) -> dict[str, Any]:

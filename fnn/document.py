@@ -68,7 +68,7 @@ def read(file: str | FilePath) -> Document:
 def override(document: Document, texts: Iterable[str], first_argument: Callable[[str], str | None]) -> None:
     """Apply ``dotted.key=value`` texts to a document, in order. The value is YAML.
 
-    A key in a list is an index, or a layer's name. One under another name than the choice's replaces the choice.
+    A key in a list is an index, or a layer's name. One under another name than the choice's replaces it.
 
     Args:
         document: Changed in place.
@@ -136,7 +136,7 @@ class _Override:
             new, path = self._set(node[i], rest, value, (*path, i), choice=True)
         elif key in names:
             i = names.index(key)
-            kind = _choice_name(node[i])
+            kind = _choice_name(node[i]) or key
             new, path = self._set(node[i], [kind, *rest] if rest else [], value, (*path, i), choice=True)
         else:
             known = [*map(str, range(len(node))), *names]
@@ -223,13 +223,14 @@ def _refuse(event: Any, source: str) -> None:
 
 def _plain(node: Any, path: Path, lines: dict[Path, int]) -> Any:
     """Round-trip nodes as plain data; the line of every key and item is noted."""
+    place: Any = getattr(node, "lc", None)
     if isinstance(node, dict):
         for key in node:
-            lines[(*path, str(key))] = node.lc.key(key)[0] + 1
+            lines[(*path, str(key))] = place.key(key)[0] + 1
         return {_key(k): _plain(v, (*path, str(k)), lines) for k, v in node.items()}
     if isinstance(node, list):
         for i in range(len(node)):
-            lines[(*path, i)] = node.lc.item(i)[0] + 1
+            lines[(*path, i)] = place.item(i)[0] + 1
         return [_plain(v, (*path, i), lines) for i, v in enumerate(node)]
     if node is None or isinstance(node, bool):
         return node

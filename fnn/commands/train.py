@@ -180,7 +180,8 @@ def _findings(recipe: Recipe, dataset: Dataset, params: Params, state: State) ->
 def _answers(outputs: np.ndarray, classes: tuple[str, ...] | None) -> list[Any]:
     if classes is not None:
         return [classes[i] for i in outputs.argmax(-1)]
-    return outputs[:, 0].tolist() if outputs.shape[1:] == (1,) else outputs.tolist()  # type: ignore[no-any-return]
+    answers: list[Any] = (outputs[:, 0] if outputs.shape[1:] == (1,) else outputs).tolist()
+    return answers
 
 
 def _position(log: list[dict[str, Any]]) -> dict[str, Any]:
@@ -224,7 +225,7 @@ def _surroundings() -> dict[str, Any]:
 
 
 def _git() -> dict[str, Any] | None:
-    """The revision of the checkout that fnn was imported from, and whether it is clean; None outside of one."""
+    """The revision of the checkout that fnn comes from, and whether it is clean; None outside of one."""
     top = Path(__file__).parents[2]
     if not (top / ".git").exists():
         return None

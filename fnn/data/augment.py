@@ -194,8 +194,7 @@ def translate(images: Array, offsets: Array, most: int) -> Array:
 
     def window(image: Array, offset: Array) -> Array:
         corner = (most - offset[0], most - offset[1], jnp.int32(0))
-        seen: Array = lax.dynamic_slice(image, corner, images.shape[1:])
-        return seen
+        return lax.dynamic_slice(image, corner, images.shape[1:])
 
     return jax.vmap(window)(padded, offsets)
 
@@ -219,7 +218,8 @@ def turn(images: Array, degrees: Array) -> Array:
         places = [cos * y + sin * x + middle_y, cos * x - sin * y + middle_x]
         return jax.vmap(lambda channel: map_coordinates(channel, places, order=1), 2, 2)(image)
 
-    return jax.vmap(one)(images.astype(acc), jnp.deg2rad(degrees.astype(acc))).astype(images.dtype)
+    turned: Array = jax.vmap(one)(images.astype(acc), jnp.deg2rad(degrees.astype(acc)))
+    return turned.astype(images.dtype)
 
 
 def erase(images: Array, centres: Array, size: int) -> Array:

@@ -21,9 +21,9 @@ def build_model(config: Any, path: Path = ("model",)) -> Layer:
         ConfigError: A layer or an argument is unknown or refused.
 
     Example:
-        >>> model = build_model([{"conv": {"features": 8, "kernel": 3, "name": "stem"}}, "relu", {"dense": 10}])
+        >>> model = build_model([{"conv": {"features": 8, "kernel": 3, "name": "stem"}}, "relu"])
         >>> [name for name, _ in model.children]
-        ['stem', 'relu1', 'dense1']
+        ['stem', 'relu1']
     """
     if isinstance(config, list):
         layers = [build_model(layer, (*path, i)) for i, layer in enumerate(config)]

@@ -140,7 +140,7 @@ def _type_name(annotation: Any) -> str:
         return "mapping"
     if origin is list:
         return "list"
-    return {types.NoneType: "null"}.get(annotation, annotation.__name__)
+    return "null" if annotation is types.NoneType else str(annotation.__name__)
 
 
 def _schema_error(error: ValidationError, tree: Mapping[str, Any]) -> ConfigError:

@@ -151,7 +151,8 @@ def conv_transpose(
 
     What `conv` with the same kernel, stride and padding does to the gradient of its input. Before
     padding is cut off, an axis is ``(in - 1) * stride + (kernel - 1) * dilation + 1`` long; ``"VALID"`` cuts
-    nothing, ``"SAME"`` cuts to ``in * stride``, a number or pairs cut so many cells from the sides, as PyTorch does.
+    nothing, ``"SAME"`` cuts to ``in * stride``, a number or pairs cut so many cells from the sides, as in
+    PyTorch.
 
     Args:
         features: The number of output channels.

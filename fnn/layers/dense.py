@@ -32,7 +32,7 @@ def dense(
         bias_init: Likewise for the bias.
 
     Raises:
-        LayerError: The input is of integers, has no channel axis, or another number of channels than the kernel.
+        LayerError: The input is of integers, has no channel axis, or other channels than the kernel.
 
     Example:
         >>> import jax, jax.numpy as jnp, fnn

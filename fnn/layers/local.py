@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -83,12 +83,9 @@ def local_conv(
         grid = out if share is None else tuple(share)
         _block(out, grid)
         keys = jax.random.split(key, (2, *grid))
-        shape = (*window, x.shape[-1], features)
-        one = jax.vmap(jax.vmap(lambda k: make_kernel(k, shape, jnp.float32)))
-        params = {"kernel": one(keys[0])}
+        params = {"kernel": _each(keys[0], make_kernel, (*window, x.shape[-1], features))}
         if bias:
-            each = jax.vmap(jax.vmap(lambda k: make_bias(k, (features,), jnp.float32)))
-            params["bias"] = each(keys[1])
+            params["bias"] = _each(keys[1], make_bias, (features,))
         return params
 
     def forward(params: Params, x: Float[Array, "batch height width in"]) -> Float[Array, "batch h w out"]:
@@ -99,6 +96,12 @@ def local_conv(
         return _blockwise(patches, weights, leaf(params, "bias") if bias else None)
 
     return stateless("local_conv", forward, init)
+
+
+def _each(keys: Array, init: Initializer, shape: tuple[int, ...]) -> Array:
+    """An array of this shape for every key of a grid, each drawn by itself."""
+    draw: Callable[[Array], Array] = jax.vmap(jax.vmap(lambda key: init(key, shape, jnp.float32)))
+    return draw(keys)
 
 
 def _block(out: Sequence[int], grid: Sequence[int]) -> tuple[int, int]:

@@ -25,8 +25,8 @@ def upsample(
 
     Args:
         scale: How many times larger, one number for all spatial axes or one for each.
-        method: ``"nearest"``, ``"bilinear"`` or ``"bicubic"`` (Keys 1981, a = −0.5; at the border the kernel's
-            weights inside the picture are rescaled to 1).
+        method: ``"nearest"``, ``"bilinear"`` or ``"bicubic"`` (Keys 1981, a = −0.5; at the border the
+            kernel's weights inside the picture are rescaled to 1).
 
     Raises:
         LayerError: The input has no 1, 2 or 3 spatial axes.
@@ -43,6 +43,7 @@ def upsample(
         axes = spatial_axes(x, scale)
         factors = per_axis("upsample", "scale", scale, axes)
         shape = (x.shape[0], *(n * f for n, f in zip(x.shape[1:-1], factors, strict=True)), x.shape[-1])
-        return jax.image.resize(x.astype(acc(x.dtype)), shape, _METHODS[method]).astype(x.dtype)
+        y: Array = jax.image.resize(x.astype(acc(x.dtype)), shape, _METHODS[method])
+        return y.astype(x.dtype)
 
     return stateless("upsample", forward)

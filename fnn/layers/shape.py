@@ -103,7 +103,7 @@ def pixel_shuffle(factor: int) -> Layer:
     def forward(params: Params, x: Float[Array, "batch h w c"]) -> Float[Array, "batch hf wf d"]:
         if x.ndim != 4 or x.shape[-1] % factor**2:
             raise LayerError(
-                f"expected (batch, height, width, channels), channels a multiple of {factor**2}, got {x.shape}"
+                f"expected (batch, height, width, channels) with channels in {factor**2}s, got {x.shape}"
             )
         n, h, w, c = x.shape
         blocks = x.reshape(n, h, w, c // factor**2, factor, factor)

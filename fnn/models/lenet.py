@@ -29,8 +29,8 @@ C3_TABLE = (
 def lenet5(classes: int = 10) -> Layer:
     """LeNet-5 of 1998: 32 × 32 input, scaled tanh, trainable sub-sampling, the sparse C3, 60,850 parameters.
 
-    The input is ``(batch, 32, 32, 1)``. Layers bear the paper's names. One thing differs: the output is a dense
-    layer in place of radial basis functions around hand-drawn codes of the digits.
+    The input is ``(batch, 32, 32, 1)``. Layers bear the paper's names. One thing differs: the output is a
+    dense layer in place of radial basis functions around hand-drawn codes of the digits.
 
     Args:
         classes: The number of outputs.
@@ -86,7 +86,7 @@ def lenet(
 
 
 def subsample(window: int) -> Layer:
-    """LeNet-5's trainable sub-sampling: the mean of each window, times ``scale``, plus ``bias``, by channel."""
+    """Trainable sub-sampling: the mean of each window, times ``scale``, plus ``bias``, by channel."""
     pool = avg_pool(window)
 
     def init(key: Key, x: Shaped) -> Params:

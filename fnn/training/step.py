@@ -71,10 +71,12 @@ class Recipe:
 
     def evaluated(self, train_state: TrainState) -> Params:
         """The parameters that evaluation uses: the average, where there is one, or the optimiser's choice."""
+        params: Params
         if self.ema is None:
-            return evaluation_params(train_state.optimizer, train_state.params)
-        corrected: Params = optax.tree.bias_correction(train_state.average, self.ema, train_state.step)
-        return corrected
+            params = evaluation_params(train_state.optimizer, train_state.params)
+        else:
+            params = optax.tree.bias_correction(train_state.average, self.ema, train_state.step)
+        return params
 
 
 def initial_state(recipe: Recipe, key: Key, inputs: Any) -> TrainState:

@@ -21,7 +21,7 @@ class WeightsError(ValueError):
 def save_weights(
     params: Params, state: State, metadata: Mapping[str, str], raw: Params | None = None
 ) -> bytes:
-    """The bytes of a safetensors file: ``params/<path>``, ``state/<path>`` and, of averaged models, ``raw/<path>``."""
+    """The bytes of a safetensors file: ``params/<path>``, ``state/<path>`` and, of averages ``raw/<path>``."""
     tree = {"params": params, "state": state, "raw": raw or {}}
     return save({path: np.ascontiguousarray(leaf) for path, leaf in paths(tree).items()}, dict(metadata))
 
@@ -39,7 +39,8 @@ def load_weights(file: str | Path, params: Any, state: Any) -> tuple[Params, Sta
     """
     try:
         with safe_open(file, framework="numpy") as tensors:
-            found = {n: tensors.get_tensor(n) for n in tensors.keys() if not n.startswith("raw/")}  # noqa: SIM118
+            names = [name for name in tensors.keys() if not name.startswith("raw/")]  # noqa: SIM118
+            found = {name: tensors.get_tensor(name) for name in names}
     except (OSError, SafetensorError) as error:
         raise WeightsError(f"{file}: cannot be read as safetensors: {error}") from None
     wanted = paths({"params": params, "state": state})
