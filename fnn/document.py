@@ -96,8 +96,7 @@ def write(tree: dict[str, Any], head: Iterable[str] = ()) -> str:
     from ruamel.yaml import YAML
 
     yaml = YAML(typ="rt")
-    yaml.default_flow_style = None  # leaves in one line, as people write them
-    yaml.width = 110
+    yaml.default_flow_style = False
     yaml.representer.ignore_aliases = lambda data: True
     yaml.representer.add_representer(
         type(None), lambda r, _: r.represent_scalar("tag:yaml.org,2002:null", "null")

@@ -15,6 +15,7 @@ from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array, lax
 from jax.scipy.ndimage import map_coordinates
 
@@ -194,7 +195,8 @@ def translate(images: Array, offsets: Array, most: int) -> Array:
 
     def window(image: Array, offset: Array) -> Array:
         corner = (most - offset[0], most - offset[1], jnp.int32(0))
-        return lax.dynamic_slice(image, corner, images.shape[1:])
+        part: Array = lax.dynamic_slice(image, corner, images.shape[1:])
+        return part
 
     return jax.vmap(window)(padded, offsets)
 
@@ -209,17 +211,17 @@ def turn(images: Array, degrees: Array) -> Array:
     """Each image turned counter-clockwise about its centre by its angle ``(n,)``, filled with 0."""
     height, width = images.shape[1:3]
     middle_y, middle_x = (height - 1) / 2, (width - 1) / 2
-    acc = jnp.promote_types(images.dtype, jnp.float32)
+    acc = np.promote_types(images.dtype, np.float32)  # jnp's refuses under strict promotion
     y = (jnp.arange(height, dtype=acc) - middle_y).reshape(-1, 1)
     x = (jnp.arange(width, dtype=acc) - middle_x).reshape(1, -1)
 
     def one(image: Array, angle: Array) -> Array:
         cos, sin = jnp.cos(angle), jnp.sin(angle)
         places = [cos * y + sin * x + middle_y, cos * x - sin * y + middle_x]
-        return jax.vmap(lambda channel: map_coordinates(channel, places, order=1), 2, 2)(image)
+        turned: Array = jax.vmap(lambda channel: map_coordinates(channel, places, order=1), 2, 2)(image)
+        return turned
 
-    turned: Array = jax.vmap(one)(images.astype(acc), jnp.deg2rad(degrees.astype(acc)))
-    return turned.astype(images.dtype)
+    return jax.vmap(one)(images.astype(acc), jnp.deg2rad(degrees.astype(acc))).astype(images.dtype)
 
 
 def erase(images: Array, centres: Array, size: int) -> Array:

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
-from jax.typing import DTypeLike
 
 
-def acc(dtype: DTypeLike) -> Any:
-    """The type that sums are made in: float32, or wider where the input is."""
-    return jnp.promote_types(dtype, jnp.float32)
+def acc(dtype: np.dtype) -> np.dtype:
+    """The type that sums are made in: float32, or float64 where the input is."""
+    return np.dtype(np.float64 if dtype == np.float64 else np.float32)
 
 
 def along_channels(v: Array, ndim: int) -> Array:

@@ -95,7 +95,11 @@ WHOLE = record((3,), TRAIN[0])
     ("name", "content", "message"),
     [
         ("data_batch_2.bin", b"", "expected a whole number of records of 3073 bytes, found 0 bytes"),
-        ("data_batch_2.bin", WHOLE[:-1], "expected a whole number of records of 3073 bytes, found 3072 bytes"),
+        (
+            "data_batch_2.bin",
+            WHOLE[:-1],
+            "expected a whole number of records of 3073 bytes, found 3072 bytes",
+        ),
         ("test_batch.bin", WHOLE + b"\0", "records of 3073 bytes, found 3074 bytes"),
         ("data_batch_5.bin", WHOLE + b"\n" + WHOLE[1:], "record 1: expected a label below 10, found 10"),
         ("batches.meta.txt", "\n".join(TEN[:9]).encode(), "expected 10 names, one a line, found 9"),
