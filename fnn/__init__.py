@@ -5,9 +5,10 @@ in JAX and optax works on a model as it is. ``fnn.train`` and the command line r
 config; they are imported when they are first used.
 """
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from fnn import layers, losses, metrics, models
+from fnn import data, layers, losses, metrics, models
 from fnn.capture import capture, captured
 from fnn.choices import ConfigError
 from fnn.combine import add, concat, remat, repeat, residual, serial
@@ -38,6 +39,7 @@ __all__ = [
     "captured",
     "concat",
     "count",
+    "data",
     "digest",
     "losses",
     "map_layers",
@@ -58,16 +60,17 @@ __all__ += layers.__all__
 __all__ += models.__all__
 
 _LATER = {
-    "summary": "fnn.analysis.summary",
-    "train": "fnn.commands.train",
-    "Run": "fnn.commands.train",
-    "Experiment": "fnn.experiment",
+    "Experiment": "experiment",
+    "Run": "commands.train",
+    "optim": "optim",
+    "summary": "analysis.summary",
+    "testing": "testing",
+    "train": "commands.train",
 }
 
 
 def __getattr__(name: str) -> Any:
     if name not in _LATER:
         raise AttributeError(f"module 'fnn' has no attribute {name!r}")
-    from importlib import import_module
-
-    return getattr(import_module(_LATER[name]), name)
+    module = import_module(f"fnn.{_LATER[name]}")
+    return module if name == _LATER[name] else getattr(module, name)

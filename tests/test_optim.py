@@ -318,7 +318,7 @@ def test_adam_by_the_formula_of_its_paper(params):
             ["dense2/kernel"],
         ),
         (
-            "multi_transform: {'*/kernel': {novograd: {learning_rate: 0.1, weight_decay: 0.5}}, '*': {sgd: 1}}",
+            "multi_transform: {'*/kernel': {novograd: {learning_rate: .1, weight_decay: .5}}, '*': {sgd: 1}}",
             ["dense1/kernel", "dense2/kernel"],
         ),
         ("muon: {learning_rate: 0.1, weight_decay: 0.5}", ["dense1/kernel", "dense2/kernel"]),
@@ -328,7 +328,8 @@ def test_adam_by_the_formula_of_its_paper(params):
 def test_weight_decay_covers_kernels_unless_its_mask_says_otherwise(text, covered, params):
     transformation = made(text, params).transformation
     still = jax.tree.map(jnp.zeros_like, params)  # without a gradient nothing but the decay moves a parameter
-    updates, _ = transformation.update(still, transformation.init(params), params)
+    update = jax.jit(transformation.update, compiler_options=FAST)
+    updates, _ = update(still, transformation.init(params), params)
     for layer in params:
         for leaf in params[layer]:
             wanted = -0.1 * 0.5 * params[layer][leaf] if f"{layer}/{leaf}" in covered else 0.0
@@ -368,7 +369,8 @@ def test_multi_transform_is_each_optimiser_on_its_part(params):
 def test_accumulate_makes_one_update_of_the_mean_gradient(params):
     optimizer = made("adam: 0.1", params, accumulate=3, clip=0.5)
     grads = [jax.tree.map(lambda p, f=f: f * jnp.ones_like(p), params) for f in (1.0, -4.0, 9.0)]
-    update, state = jax.jit(optimizer.transformation.update), optimizer.transformation.init(params)
+    update = jax.jit(optimizer.transformation.update, compiler_options=FAST)
+    state = optimizer.transformation.init(params)
     for i, grad in enumerate(grads):
         updates, state = update(grad, state, params, value=jnp.float32(1))
         if i < 2:
@@ -461,6 +463,18 @@ def test_sam_climbs_then_steps_from_where_it_stood(params):
     close(after, wanted, rtol=1e-5)
     close(evaluation_params(state, after), after)
     close(run(made(sam % "true", params).transformation, params, 1)[0], wanted, rtol=1e-5)
+
+
+def test_sam_around_an_optimiser_that_draws_at_random(params):
+    text = "sam: {optimizer: {noisy_sgd: {learning_rate: 0.1, key: 5}}, adv_optimizer: {sgd: 0.05}}"
+    got, _ = run(made(text, params).transformation, params, 4)
+    direct = optax.noisy_sgd(0.1, key=5)
+    wanted, state = params, direct.init(params)
+    for _ in range(2):
+        climbed = jax.tree.map(lambda p, g: p + 0.05 * g, wanted, jax.grad(loss)(wanted))
+        updates, state = direct.update(jax.grad(loss)(climbed), state)
+        wanted = optax.apply_updates(wanted, updates)
+    close(got, wanted, rtol=1e-5)
 
 
 def test_what_sam_wraps_counts_its_own_updates(params):
@@ -623,8 +637,12 @@ MISTAKES = [
     ("sam: {optimizer: {sgd: 0.1}, adv_optimizer: {sgd: 0.1}, sync_period: -2}",
      "sam.sync_period", "expected a number of steps"),
     ("[{clip: 1.0}, {sdg: 0.1}]", "1.sdg", "unknown optimizer 'sdg'"),
-    ("[]", "", "chain needs at least one transformation"),
-    ("chain", "", "chain needs at least one transformation"),
+    ("[]", "", "expected a list of transformations, got []"),
+    ("chain", "", "expected a list of transformations, got null"),
+    ("chain: {clip: 1.0}", "chain", "expected a list of transformations"),
+    ("cosine_decay_schedule: 1", "cosine_decay_schedule", "is a schedule: it is for an argument"),
+    ("add_noise: {eta: 0.1, gamma: 0.5, key: 1, seed: 1}", "add_noise", "give key alone"),
+    ("scale_by_muon", "", "structure error: different types"),
     ("chain: [{clip: 1.0}, {sgd: {learning_rate: 0.1, momentun: 0.9}}]",
      "chain.1.sgd.momentun", "unknown argument of sgd; nearest: momentum"),
     ("named_chain: [{sgd: 0.1}]", "named_chain.0", "expected [name, transformation]"),
@@ -661,12 +679,12 @@ MISTAKES = [
     ("adamw: {learning_rate: 0.1, mask: 3}",
      "adamw.mask", "expected a pattern such as '*/kernel', true or false"),
     ("novograd: {learning_rate: 0.1, weight_decay: 0.1}", "novograd.weight_decay", "add_decayed_weights"),
-    ("schedule_free_adamw: {weight_decay: 0.1}", "schedule_free_adamw.weight_decay", "takes no mask"),
-    ("muon: {learning_rate: 0.1, adam_weight_decay: 0.1}", "muon.adam_weight_decay", "takes no mask"),
-    ("flatten: {inner: {adamw: 0.1}}", "flatten.inner.adamw", "flatten leaves no names"),
+    ("schedule_free_adamw: {weight_decay: 0.1}", "schedule_free_adamw.weight_decay", "has no mask for it"),
+    ("muon: {learning_rate: 0.1, adam_weight_decay: 0.1}", "muon.adam_weight_decay", "has no mask for it"),
+    ("flatten: {inner: {adamw: 0.1}}", "flatten.inner.adamw", "sees no names under flatten"),
     ("flatten: {inner: {masked: {inner: {sgd: 0.1}, mask: '*'}}}", "flatten.inner.masked.mask", "one vector"),
     ("flatten: {inner: lbfgs}", "flatten.inner", "must see all parameters"),
-    ("flatten: {inner: schedule_free_sgd}", "", "flatten"),
+    ("flatten: {inner: schedule_free_sgd}", "flatten.inner", "flatten has no names"),
     ("galore: {learning_rate: 0.1, base_optimizer: {adamw: 0.1}}", "galore", "params"),
     ("multi_transform: {'dense3/*': {sgd: 0.1}, '*': {adam: 0.1}}",
      "multi_transform.dense3/*", "matches no parameter; nearest: dense"),

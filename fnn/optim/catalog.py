@@ -112,14 +112,24 @@ def members(annotation: Any) -> tuple[Any, ...]:
 
 
 def is_transformation(annotation: Any) -> bool:
-    """Whether an annotation is a gradient transformation, or a union with one."""
+    """Whether an annotation is a gradient transformation, or a union with one.
+
+    Example:
+        >>> is_transformation(optax.GradientTransformationExtraArgs | None), is_transformation(float)
+        (True, False)
+    """
     return any(
         inspect.isclass(m) and issubclass(m, optax.GradientTransformation) for m in members(annotation)
     )
 
 
 def is_schedule(annotation: Any) -> bool:
-    """Whether an annotation is, or is a union with, a function of one number that gives a number."""
+    """Whether an annotation is, or is a union with, a function of one number that gives a number.
+
+    Example:
+        >>> is_schedule(optax.ScalarOrSchedule), is_schedule(float)
+        (True, False)
+    """
     numbers = (jax.typing.ArrayLike, jax.Array)
     return any(
         typing.get_origin(m) is abc.Callable

@@ -45,7 +45,7 @@ class Scope:
     def flattened(self) -> Scope:
         """The scope under ``flatten``."""
         dtype = jax.numpy.result_type(*(leaf.dtype for leaf in jax.tree.leaves(self.spec)))
-        vector = jax.ShapeDtypeStruct((count(self.spec),), dtype)  # type: ignore[no-untyped-call]
+        vector = jax.ShapeDtypeStruct((count(self.spec),), dtype)
         return replace(self, spec=vector)
 
     def only(self, keep: Any) -> Scope:
@@ -59,6 +59,12 @@ def mask(value: Any, path: Path, scope: Scope) -> Any:
 
     Raises:
         ConfigError: The pattern fits no parameter; the message shows the nearest paths.
+
+    Example:
+        >>> import jax.numpy as jnp, fnn
+        >>> spec = fnn.spec({"dense1": {"kernel": jnp.ones((2, 2)), "bias": jnp.ones(2)}})
+        >>> mask("*/kernel", ("mask",), Scope(spec, spec, Clock(run=10, epoch=5)))
+        {'dense1': {'bias': False, 'kernel': True}}
     """
     if isinstance(value, bool):
         return jax.tree.map(lambda _: value, scope.spec)
@@ -77,6 +83,12 @@ def labels(patterns: list[str], path: Path, scope: Scope) -> Any:
 
     Raises:
         ConfigError: A pattern fits no parameter, or a parameter is fitted by none.
+
+    Example:
+        >>> import jax.numpy as jnp, fnn
+        >>> spec = fnn.spec({"dense1": {"kernel": jnp.ones((2, 2)), "bias": jnp.ones(2)}})
+        >>> labels(["*/bias", "*"], (), Scope(spec, spec, Clock(run=10, epoch=5)))
+        {'dense1': {'bias': '*/bias', 'kernel': '*'}}
     """
     for pattern in patterns:
         mask(pattern, (*path, pattern), scope)
@@ -126,21 +138,21 @@ def decay_masks(
         if taken is not None and given.get(taken) is not None:
             continue
         here = (*path, key) if key in given else path
-        covered = f"{key} of {name} covers '{KERNELS}' alone"
+        covers = f"{key} covers '{KERNELS}' alone, and {name}"
         if scope.flat:
-            raise ConfigError(here, f"{covered}, and flatten leaves no names; expected 0, {_OUTSIDE}")
+            raise ConfigError(here, f"{covers} sees no names under flatten; expected 0, {_OUTSIDE}")
         kernels = _kernels(scope.spec)
         if taken is not None:
             masks[taken] = kernels
         elif not all(jax.tree.leaves(kernels)):
-            raise ConfigError(here, f"{covered}, and it takes no mask; expected 0, {_BEFORE}")
+            raise ConfigError(here, f"{covers} has no mask for it; expected 0, {_BEFORE}")
     return masks
 
 
 _OUTSIDE = "with {add_decayed_weights: ...} outside of flatten"
 _BEFORE = (
     "with {add_decayed_weights: ...} before it in a chain, "
-    f"or a multi_transform that gives it '{KERNELS}' and its like with 0 the rest"
+    f"or a multi_transform in which it is for '{KERNELS}' and the same with 0 for '*'"
 )
 
 

@@ -34,8 +34,16 @@ def forwarding(constructor: Callable[..., Any], *args: Any, **named: Any) -> Tra
     """A transformation that takes any extra argument, and hands each inner one what it asks for.
 
     Some wrappers of optax (``sam``, ``lookahead``, ``split_real_and_imaginary``) call what they wrap
-    without the extra arguments. Around these the wrapper is made anew in each update, with the extra
-    arguments bound to what it wraps; making one costs nothing and its state is all in the open.
+    without the extra arguments. These are made anew in each update, with the extra arguments bound to
+    what they wrap: making one costs nothing, and all its state is in the open.
+
+    Example:
+        >>> import jax.numpy as jnp, optax
+        >>> polyak = optax.polyak_sgd(max_learning_rate=0.5)
+        >>> wrapped = forwarding(optax.contrib.split_real_and_imaginary, inner=polyak)
+        >>> params = {"kernel": jnp.ones(2)}
+        >>> print(wrapped.update(params, wrapped.init(params), params, value=1.0)[0]["kernel"])
+        [-0.5 -0.5]
     """
     made = constructor(*args, **named)
     takes = inspect.signature(made.update).parameters
@@ -93,6 +101,40 @@ def asking(
     return constructed
 
 
+def keyed(constructor: Callable[..., Any]) -> Callable[..., Any]:
+    """The same constructor, with its random key in the state as the data of the key: a plain array.
+
+    Without ``key`` or ``seed``, optax's older name, the seed is 0, as it is in optax, which warns.
+    """
+
+    @functools.wraps(constructor)
+    def constructed(*, key: int | None = None, seed: int | None = None, **named: Any) -> Transformation:
+        if key is not None and seed is not None:
+            raise ValueError("key and seed are one and the same: give key alone")
+        inner = forwarding(constructor, key=key or seed or 0, **named)
+
+        def init(params: Any) -> Any:
+            return jax.tree.map(_data, inner.init(params))
+
+        def update(updates: Any, state: Any, params: Any = None, **extra: Any) -> tuple[Any, Any]:
+            like = jax.eval_shape(inner.init, updates)
+            state = jax.tree.map(lambda k, s: jax.random.wrap_key_data(s) if _is_key(k) else s, like, state)
+            updates, state = inner.update(updates, state, params, **extra)
+            return updates, jax.tree.map(_data, state)
+
+        return optax.GradientTransformationExtraArgs(init, update)
+
+    return constructed
+
+
+def _is_key(leaf: Any) -> bool:
+    return jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+
+
+def _data(leaf: Any) -> Any:
+    return jax.random.key_data(leaf) if _is_key(leaf) else leaf
+
+
 def _gradient(loss: Any) -> Any:
     return lambda params, _: jax.grad(loss)(params)
 
@@ -102,10 +144,12 @@ def _itself(loss: Any) -> Any:
 
 
 WRAPPED: dict[str, Callable[..., Any]] = {
+    "add_noise": keyed(optax.add_noise),
     "hutchinson_estimator_diag_hessian": asking(
         optax.contrib.hutchinson_estimator_diag_hessian, "obj_fn", _itself
     ),
     "lookahead": lookahead,
+    "noisy_sgd": keyed(optax.noisy_sgd),
     "sam": asking(optax.contrib.sam, "grad_fn", _gradient),
     "sophia": asking(optax.contrib.sophia, "obj_fn", _itself),
 }
@@ -115,9 +159,21 @@ WRAPPED: dict[str, Callable[..., Any]] = {
 def accumulated(inner: Transformation, batches: int) -> Transformation:
     """One update for the mean gradient of so many batches, by `optax.MultiSteps`.
 
+    In between, the updates are 0.
+
     ``value`` is averaged as the gradient is. What evaluates the loss again within an update (a line
     search, sophia, sam's ``opaque_mode``) cannot be served: the loss of the last batch is not the one
     whose gradient was accumulated.
+
+    Example:
+        >>> import jax.numpy as jnp, optax
+        >>> two = accumulated(optax.sgd(0.5), 2)
+        >>> params = {"kernel": jnp.zeros(2)}
+        >>> state = two.init(params)
+        >>> updates, state = two.update({"kernel": jnp.array([1.0, 2.0])}, state, params)
+        >>> updates, state = two.update({"kernel": jnp.array([3.0, 6.0])}, state, params)
+        >>> print(updates["kernel"])
+        [-1. -2.]
     """
     multi = optax.MultiSteps(inner, batches)
 
@@ -145,19 +201,26 @@ def _no_second_look(params: Any) -> Any:
     )
 
 
-def finished(inner: Transformation, spec: Any) -> Transformation:
-    """What the training step calls: a state of plain arrays, none shared, whose dtypes never change.
+def finished(inner: Transformation) -> Transformation:
+    """What the training step calls: its state is made of arrays of types that an update never changes.
 
-    Random keys stand in the state as their data. No array of the state is one of the parameters, so
-    that both can be donated.
+    No array of the state is one of the parameters or stands in it twice, so that state and parameters
+    can both be donated.
+
+    Example:
+        >>> import jax.numpy as jnp, optax
+        >>> params = {"kernel": jnp.ones(2)}
+        >>> optax.contrib.mechanize(optax.sgd(1.0)).init(params).x0["kernel"] is params["kernel"]
+        True
+        >>> finished(optax.contrib.mechanize(optax.sgd(1.0))).init(params).x0["kernel"] is params["kernel"]
+        False
     """
-    made = jax.eval_shape(inner.init, spec)
 
     def init(params: Any) -> Any:
         taken = {id(leaf) for leaf in jax.tree.leaves(params)}
 
         def own(leaf: Any) -> Any:
-            array = jnp.asarray(_plain(leaf), jnp.result_type(_plain(leaf)))
+            array = jnp.asarray(leaf, jnp.result_type(leaf))  # an explicit dtype is never a weak one
             array = jnp.copy(array) if id(array) in taken else array
             taken.add(id(array))
             return array
@@ -165,26 +228,22 @@ def finished(inner: Transformation, spec: Any) -> Transformation:
         return jax.tree.map(own, inner.init(params))
 
     def update(updates: Any, state: Any, params: Any = None, **extra: Any) -> tuple[Any, Any]:
-        before = jax.tree.map(lambda m, s: jax.random.wrap_key_data(s) if _is_key(m) else s, made, state)
-        updates, after = inner.update(updates, before, params, **extra)
-        return updates, jax.tree.map(lambda new, old: jnp.asarray(_plain(new), old.dtype), after, state)
+        updates, after = inner.update(updates, state, params, **extra)
+        return updates, jax.tree.map(lambda new, old: jnp.asarray(new, old.dtype), after, state)
 
     return optax.GradientTransformationExtraArgs(init, update)
-
-
-def _plain(leaf: Any) -> Any:
-    return jax.random.key_data(leaf) if _is_key(leaf) else leaf
-
-
-def _is_key(leaf: Any) -> bool:
-    return jnp.issubdtype(jnp.result_type(leaf), jax.dtypes.prng_key)
 
 
 def evaluation_params(opt_state: Any, params: Any) -> Any:
     """The parameters to evaluate and to save, where an optimiser trains at others.
 
-    ``schedule_free`` gives its average, ``lookahead`` its slow parameters, ``sam`` the parameters from
-    which it has climbed; any other optimiser ``params`` themselves.
+    ``schedule_free`` (Defazio et al. 2024) gives its average, ``lookahead`` (Zhang et al. 2019) its slow
+    parameters, ``sam`` (Foret et al. 2021) those from which it has climbed; any other optimiser
+    ``params`` themselves.
+
+    Args:
+        opt_state: The state of an optimiser from `build`.
+        params: The parameters that belong to it.
 
     Example:
         >>> import jax, jax.numpy as jnp
@@ -197,13 +256,14 @@ def evaluation_params(opt_state: Any, params: Any) -> Any:
         >>> print(updates["kernel"], evaluation_params(state, params)["kernel"])
         [-0.5 -0.5] [1. 1.]
     """
-    for state in jax.tree.leaves(opt_state, is_leaf=_holds_params):
-        if _holds_params(state):
+    for state in jax.tree.leaves(opt_state, is_leaf=holds_params):
+        if holds_params(state):
             params = _evaluated(state, params)
     return params
 
 
-def _holds_params(state: Any) -> bool:
+def holds_params(state: Any) -> bool:
+    """Whether a state, by itself, has parameters to evaluate at."""
     return isinstance(state, optax.contrib.ScheduleFreeState | optax.contrib.SAMState | LookaheadState)
 
 

@@ -235,7 +235,6 @@ def test_a_tables_classes_are_its_distinct_values_in_order(table, labels, classe
     "text",
     [
         GOALS.replace("\n", "\r\n"),
-        "\ufeff" + GOALS,
         GOALS.replace("\n", "\n\n"),
         GOALS.replace(",", " , "),
         GOALS.replace("2013,39", '"2013","39"'),
@@ -279,6 +278,10 @@ def test_a_damaged_table_is_named_by_line_and_column(table, text, message):
     assert "\n" not in str(caught.value)
 
 
+def test_a_byte_order_mark_is_no_part_of_the_first_name(table):
+    assert arrays(table("\ufeffa,b\n1,2\n"), target="a").train.targets.tolist() == [[1.0]]
+
+
 def test_an_unknown_column_shows_the_nearest(table):
     with pytest.raises(DataError, match=r":1: expected a column 'goal'; nearest: goals, year"):
         arrays(table(GOALS), target="goal")
@@ -292,5 +295,5 @@ def test_other_files_and_tasks_are_refused(tmp_path):
     (tmp_path / "set.pkl").write_bytes(b"")
     with pytest.raises(DataError, match=r"expected a file ending in \.npz or \.csv, found \.pkl"):
         arrays(tmp_path / "set.pkl")
-    with pytest.raises(ValueError, match="arrays: expected the task .*, got 'ranking'"):
+    with pytest.raises(ValueError, match=r"arrays: expected the task .*, got 'ranking'"):
         arrays(tmp_path / "set.npz", task="ranking")

@@ -11,23 +11,21 @@ from sklearn.preprocessing import StandardScaler
 from fnn.data import batches as batches_module
 from fnn.data import epoch_order, evaluation_batches, fit_normalizer, steps_per_epoch
 
-sizes = st.integers(1, 60)
+
+@pytest.mark.parametrize(("n", "batch"), [(1, 1), (5, 8), (8, 8), (11, 4), (12, 4), (9, 1)])
+def test_an_epoch_is_whole_batches_of_distinct_examples(n, batch):
+    for epoch in range(4):
+        order = np.asarray(epoch_order(2**31 - 1, epoch, n, batch))
+        assert order.shape == ((1, n) if n < batch else (n // batch, batch))
+        assert order.shape[0] == steps_per_epoch(n, batch)
+        assert order.dtype == np.int32
+        assert len(set(order.ravel().tolist())) == order.size
+        assert order.min() >= 0
+        assert order.max() < n
 
 
-@settings(max_examples=25, deadline=None)
-@given(n=sizes, batch=sizes, seed=st.integers(0, 2**31 - 1), epoch=st.integers(0, 1000))
-def test_an_epoch_is_whole_batches_of_distinct_examples(n, batch, seed, epoch):
-    order = np.asarray(epoch_order(seed, epoch, n, batch))
-    assert order.shape == ((1, n) if n < batch else (n // batch, batch))
-    assert order.shape[0] == steps_per_epoch(n, batch)
-    assert order.dtype == np.int32
-    assert len(set(order.ravel().tolist())) == order.size
-    assert order.min() >= 0
-    assert order.max() < n
-
-
-@settings(max_examples=25, deadline=None)
-@given(n=sizes, batch=sizes)
+@settings(deadline=None)
+@given(n=st.integers(1, 60), batch=st.integers(1, 60))
 def test_evaluation_sees_every_example_once_in_order(n, batch):
     indices, mask = evaluation_batches(n, batch)
     assert indices.shape == mask.shape
@@ -99,9 +97,10 @@ def test_normalisation_agrees_with_scikit_learn(shape, dtype, monkeypatch):
             assert normalized.dtype == jnp.float32
 
 
-def test_a_constant_channel_is_only_shifted():
-    # 0.1 is no binary fraction: its mean over many rows is rounded, its variance not quite 0
-    x = np.stack([np.full(1000, 0.1), np.arange(1000) % 2], -1).astype(np.float32)
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_a_constant_channel_is_only_shifted(dtype):
+    # in float64 the mean of many 0.1 is rounded, and the variance not quite 0
+    x = np.stack([np.full(1000, 0.1), np.arange(1000) % 2], -1).astype(dtype)
     normalize = fit_normalizer(x)
     assert normalize.std.tolist() == [1.0, 0.5]
     np.testing.assert_allclose(normalize(x)[:, 0], 0, atol=1e-7)

@@ -1,0 +1,69 @@
+"""Laws about JAX's transformations: a layer goes through each of them as it is."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import jax
+import numpy as np
+from jax import Array
+
+from fnn.layer import Key, spec
+from fnn.testing.compare import close, made, outcome, stack
+from fnn.testing.law import Trial, law
+
+
+@law
+def jit_equals_eager(t: Trial) -> None:
+    """Compiled or not, a pass gives the same outputs and state."""
+    for mode, train in t.modes.items():
+        eager = t.layer.apply(t.params, t.state, t.x, key=t.key, train=train)
+        close(mode, t.run(train=train), outcome(eager))
+
+
+@law
+def init_under_jit(t: Trial) -> None:
+    """Compiled, ``init`` makes the same."""
+    compiled = jax.jit(lambda key: t.layer.init(key, spec(t.x)))
+    close("init under jit", made(compiled(t.init_key)), made(t.layer.init(t.init_key, t.x)))
+
+
+@law
+def vmap_over_inputs(t: Trial) -> None:
+    """Mapped over inputs, a layer gives what it gives for each."""
+    xs = t.inputs(3)
+    for mode, train in t.modes.items():
+        one = functools.partial(t.layer.apply, t.params, t.state, train=train)
+        mapped = jax.jit(jax.vmap(lambda x, one=one: one(x, key=t.key)))(xs)
+        close(mode, outcome(mapped), stack([t.run(x, train=train) for x in xs]))
+
+
+@law
+def vmap_over_params(t: Trial) -> None:
+    """Mapped over stacked parameters and state, a layer is an ensemble."""
+    keys = jax.random.split(t.init_key, 2)
+    alone = [t.layer.init(key, spec(t.x)) for key in keys]
+    stacked = jax.jit(jax.vmap(lambda key: t.layer.init(key, spec(t.x))))(keys)
+    close("init", made(stacked), stack([made(member) for member in alone]))
+    for mode, train in t.modes.items():
+        one = functools.partial(t.compiled, x=t.x, key=t.key, train=train)
+        mapped = jax.vmap(lambda p, s, one=one: one(p, s), axis_size=2)(*stacked)
+        close(mode, outcome(mapped), stack([outcome(one(*member)) for member in alone]))
+
+
+@law
+def scan_carries_state(t: Trial) -> None:
+    """Scanned over inputs and keys with the state as carry, training goes as in a Python loop."""
+    xs, keys = t.inputs(3), jax.random.split(t.key, 3)
+
+    def step(state: Any, each: tuple[Array, Key]) -> tuple[Any, Any]:
+        y, state = t.layer.apply(t.params, state, each[0], key=each[1], train=True)
+        return state, y
+
+    state, ys = jax.jit(lambda first: jax.lax.scan(step, first, (xs, keys)))(t.state)
+    expected, loop = t.state, []
+    for x, key in zip(xs, keys, strict=True):
+        loop.append(t.run(np.asarray(x), state=expected, key=key, train=True))
+        expected = loop[-1]["state"]
+    close("scan", {"y": ys, "state": state}, {"y": stack(loop)["y"], "state": expected})
