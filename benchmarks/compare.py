@@ -45,7 +45,7 @@ def main() -> None:
 
 
 def compare(job: str, peers: list[str], rounds: int) -> list[dict[str, object]]:
-    """A row for each peer: the median over the rounds, the spread, the median ratio to fnn of the same round."""
+    """A row for each peer: median and spread over the rounds, and the median ratio to fnn, round by round."""
     times: dict[str, list[float]] = {peer: [] for peer in peers}
     for _ in range(rounds):
         for peer in peers:

@@ -21,6 +21,7 @@ from fnn.experiment import Experiment, Parts, build
 from fnn.layer import Layer, Params, State, name_key
 from fnn.training import (
     DivergedError,
+    Fit,
     Progress,
     Recipe,
     RunFolder,
@@ -89,11 +90,67 @@ def train(
     """
     begin = time.perf_counter()
     parts = build(experiment, model, data)
+    recipe = _recipe(experiment, parts)
     out = folder() if folder is not None else None
-    text = write(experiment.model_dump(), head=notes)
-    if out is not None:
-        out.write("config.yaml", text)
+    config = write(experiment.model_dump(), head=notes)
+    _write(out, "config.yaml", config)
     log: list[dict[str, Any]] = []
+    try:
+        result = _fit(experiment, parts, recipe, _recorder(log, out, on_log), on_progress)
+    except (DivergedError, KeyboardInterrupt) as error:
+        status = "diverged" if isinstance(error, DivergedError) else "interrupted"
+        _write(out, "summary.json", _json({"status": status, **_position(log), **_surroundings()}))
+        raise
+    params, state = recipe.evaluated(result.train_state), result.train_state.state
+    findings = _findings(recipe, parts.dataset, params, state)
+    raw = None if experiment.train.ema is None else result.train_state.params
+    _write(out, "model.safetensors", save_weights(params, state, _metadata(config, parts), raw))
+    seconds = {
+        "total": time.perf_counter() - begin,
+        "compile": result.compile_seconds,
+        "train": result.train_seconds,
+    }
+    summary = {
+        "status": "completed",
+        **_position(log),
+        **findings,
+        "params": count(params),
+        "params_sha256": digest(params, state),
+        "seconds": seconds,
+        **_surroundings(),
+    }
+    _write(out, "summary.json", _json(summary))
+    return Run(parts.model, params, state, log, summary, None if out is None else out.path)
+
+
+def _fit(
+    experiment: Experiment,
+    parts: Parts,
+    recipe: Recipe,
+    on_log: Callable[[dict[str, Any]], None],
+    on_progress: Callable[[Progress], None] | None,
+) -> Fit:
+    key = jax.random.key(experiment.seed)
+    batch_size = experiment.train.batch_size
+    return fit(
+        recipe,
+        initial_state(recipe, name_key(key, "init"), parts.dataset.train.inputs[:batch_size]),
+        parts.dataset,
+        name_key(key, "steps"),
+        seed=experiment.seed,
+        epochs=experiment.train.epochs,
+        batch_size=batch_size,
+        log_every=parts.log_every,
+        learning_rate=_learning_rate(experiment, parts),
+        on_log=on_log,
+        on_progress=on_progress or (lambda progress: None),
+    )
+
+
+def _recorder(
+    log: list[dict[str, Any]], out: RunFolder | None, on_log: Callable[[dict[str, Any]], None] | None
+) -> Callable[[dict[str, Any]], None]:
+    """Takes each record to wherever records go."""
 
     def record(entry: dict[str, Any]) -> None:
         log.append(entry)
@@ -102,46 +159,7 @@ def train(
         if on_log is not None:
             on_log(entry)
 
-    recipe = _recipe(experiment, parts)
-    key = jax.random.key(experiment.seed)
-    inputs = parts.dataset.train.inputs[: experiment.train.batch_size]
-    try:
-        result = fit(
-            recipe,
-            initial_state(recipe, name_key(key, "init"), inputs),
-            parts.dataset,
-            name_key(key, "steps"),
-            seed=experiment.seed,
-            epochs=experiment.train.epochs,
-            batch_size=experiment.train.batch_size,
-            log_every=parts.log_every,
-            learning_rate=_learning_rate(experiment, parts),
-            on_log=record,
-            on_progress=on_progress or (lambda progress: None),
-        )
-    except (DivergedError, KeyboardInterrupt) as error:
-        status = "diverged" if isinstance(error, DivergedError) else "interrupted"
-        _write_summary(out, {"status": status, **_position(log), **_surroundings()})
-        raise
-    params, state = recipe.evaluated(result.train_state), result.train_state.state
-    summary = {
-        "status": "completed",
-        **_position(log),
-        **_findings(recipe, parts.dataset, params, state),
-        "params": count(params),
-        "params_sha256": digest(params, state),
-        "seconds": {
-            "total": time.perf_counter() - begin,
-            "compile": result.compile_seconds,
-            "train": result.train_seconds,
-        },
-        **_surroundings(),
-    }
-    if out is not None:
-        raw = None if experiment.train.ema is None else result.train_state.params
-        out.write("model.safetensors", save_weights(params, state, _metadata(text, parts), raw))
-    _write_summary(out, summary)
-    return Run(parts.model, params, state, log, summary, None if out is None else out.path)
+    return record
 
 
 def _recipe(experiment: Experiment, parts: Parts) -> Recipe:
@@ -199,9 +217,13 @@ def _metadata(config: str, parts: Parts) -> dict[str, str]:
     return found
 
 
-def _write_summary(out: RunFolder | None, summary: dict[str, Any]) -> None:
+def _write(out: RunFolder | None, name: str, content: str | bytes) -> None:
     if out is not None:
-        out.write("summary.json", to_json(summary, indent=2) + "\n")
+        out.write(name, content)
+
+
+def _json(summary: dict[str, Any]) -> str:
+    return to_json(summary, indent=2) + "\n"
 
 
 def _surroundings() -> dict[str, Any]:

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from fnn.layer import Key, Layer, State
+from fnn.layer import Key, Layer, Shaped, State
 from fnn.testing.compare import outcome
 
 DTYPES = (jnp.float32, jnp.bfloat16)
@@ -39,7 +39,7 @@ def law(check: Callable[[Trial], None]) -> Law:
         Traceback (most recent call last):
         AssertionError: plain_names: expected an input of two or more examples, got (1, 2)
     """
-    name: str = check.__name__  # type: ignore[attr-defined]
+    name: str = check.__name__
 
     @functools.wraps(check)
     def named(layer: Layer, x: Any, key: Key | None = None) -> None:
@@ -62,10 +62,11 @@ class Trial:
     """
 
     def __init__(self, layer: Layer, x: Any, key: Key | None) -> None:
-        self.layer, self.x = layer, jnp.asarray(x)
-        if self.x.ndim < 1 or self.x.shape[0] < 2:
-            raise AssertionError(f"expected an input of two or more examples, got {self.x.shape}")
-        self.floating = bool(jnp.issubdtype(self.x.dtype, jnp.floating))
+        self.layer, x = layer, jnp.asarray(x)
+        if x.ndim < 1 or x.shape[0] < 2:
+            raise AssertionError(f"expected an input of two or more examples, got {x.shape}")
+        self.floating = bool(jnp.issubdtype(x.dtype, jnp.floating))
+        self.x = x.astype(jnp.float32) if self.floating else x
         self.init_key, self.key = jax.random.split(jax.random.key(0) if key is None else key)
         self.seed: list[int] = np.asarray(jax.random.key_data(self.init_key)).tolist()
         params, self.state = layer.init(self.init_key, self.x)
@@ -81,7 +82,7 @@ class Trial:
         key = self.key if key is None else key
         return outcome(self.compiled(self.params, state, x, key=key, train=train))
 
-    def shapes(self, x: jax.ShapeDtypeStruct, *, train: bool) -> Any:
+    def shapes(self, x: Shaped, *, train: bool) -> Any:
         """The shapes and dtypes of what a pass over an input like this gives."""
         apply = functools.partial(self.layer.apply, train=train)
         return outcome(jax.eval_shape(apply, self.params, self.state, x, key=self.key))
@@ -104,11 +105,9 @@ class Trial:
         return state
 
     def inputs(self, n: int) -> np.ndarray:
-        """So many inputs like ``x`` that differ: in the order of their examples and, if floating, in scale."""
+        """So many inputs like ``x`` that differ: in the order of examples and, if floating, in scale."""
         x = np.asarray(self.x)
-        return np.stack([np.roll(x * (1 + i / 4) if self.floating else x, i, 0) for i in range(n)]).astype(
-            x.dtype
-        )
+        return np.stack([np.roll(x * np.float32(1 + i / 4) if self.floating else x, i, 0) for i in range(n)])
 
     def specs(self) -> list[jax.ShapeDtypeStruct]:
         """The input's shape in every dtype that it may have."""
@@ -125,7 +124,7 @@ class Trial:
         return jax.tree_util.tree_map_with_path(one, tree)
 
     def loss(self, train: bool) -> Callable[[Any], Array]:
-        """From ``{"params": ..., "x": ...}`` to one number: the sum of the outputs, each weighted by noise."""
+        """From ``{"params": ..., "x": ...}`` to one number: the outputs' sum, each weighted by noise."""
 
         def loss(at: Any) -> Array:
             params, x = at.get("params", self.params), at.get("x", self.x)

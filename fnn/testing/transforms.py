@@ -7,9 +7,8 @@ from typing import Any
 
 import jax
 import numpy as np
-from jax import Array
 
-from fnn.layer import Key, spec
+from fnn.layer import spec
 from fnn.testing.compare import close, made, outcome, stack
 from fnn.testing.law import Trial, law
 
@@ -57,7 +56,7 @@ def scan_carries_state(t: Trial) -> None:
     """Scanned over inputs and keys with the state as carry, training goes as in a Python loop."""
     xs, keys = t.inputs(3), jax.random.split(t.key, 3)
 
-    def step(state: Any, each: tuple[Array, Key]) -> tuple[Any, Any]:
+    def step(state: Any, each: Any) -> tuple[Any, Any]:
         y, state = t.layer.apply(t.params, state, each[0], key=each[1], train=True)
         return state, y
 

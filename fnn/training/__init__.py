@@ -2,12 +2,13 @@
 
 from fnn.training.evaluation import evaluate, predict
 from fnn.training.folder import RunFolder
-from fnn.training.loop import DivergedError, Progress, fit
+from fnn.training.loop import DivergedError, Fit, Progress, fit
 from fnn.training.step import Recipe, TrainState, initial_state, make_step
 from fnn.training.weights import load_weights, save_weights
 
 __all__ = [
     "DivergedError",
+    "Fit",
     "Progress",
     "Recipe",
     "RunFolder",

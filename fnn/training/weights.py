@@ -21,7 +21,7 @@ class WeightsError(ValueError):
 def save_weights(
     params: Params, state: State, metadata: Mapping[str, str], raw: Params | None = None
 ) -> bytes:
-    """The bytes of a safetensors file: ``params/<path>``, ``state/<path>`` and, of averages ``raw/<path>``."""
+    """The bytes of a safetensors file: ``params/<path>``, ``state/<path>``, of averages ``raw/<path>``."""
     tree = {"params": params, "state": state, "raw": raw or {}}
     return save({path: np.ascontiguousarray(leaf) for path, leaf in paths(tree).items()}, dict(metadata))
 

@@ -46,17 +46,10 @@ class Loops:
         self.kernel = kernel
         self.out = [(n - k) // s + 1 for n, k, s in zip(self.x.shape[1:3], window, stride, strict=True)]
         size = [math.ceil(n / g) for n, g in zip(self.out, kernel.shape[:2], strict=True)]
-        self.visits = [
-            (
-                (i, j),
-                (i // size[0], j // size[1]),
-                (
-                    slice(i * stride[0], i * stride[0] + window[0]),
-                    slice(j * stride[1], j * stride[1] + window[1]),
-                ),
-            )
-            for i, j in np.ndindex(*self.out)
-        ]
+        self.visits = []
+        for i, j in np.ndindex(*self.out):
+            (a, b), (c, d) = ((m * s, m * s + k) for m, s, k in zip((i, j), stride, window, strict=True))
+            self.visits.append(((i, j), (i // size[0], j // size[1]), (slice(a, b), slice(c, d))))
 
     def forward(self, bias):
         y = np.zeros((len(self.x), *self.out, self.kernel.shape[-1]))
@@ -76,6 +69,11 @@ class Loops:
                 dx[n, rows, columns] += self.kernel[block][..., f].astype(np.float64) * g[n, i, j, f]
         (a, b), (c, d) = self.pad
         return kernel, bias, dx[:, a : dx.shape[1] - b, c : dx.shape[2] - d]
+
+
+def zeros_for(layer, shape):
+    params, _ = jax.eval_shape(lambda: layer.init(KEY, jnp.ones(shape)))
+    return jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), params)
 
 
 def value_and_gradients(layer, params, x):
@@ -173,8 +171,10 @@ def test_every_window_is_drawn_by_itself_with_the_fan_of_one():
 
 
 def test_bias_of_its_own_initialiser():
-    params, _ = fnn.local_conv(3, 1, share=(2, 2), bias_init="ones").init(KEY, jnp.ones((1, 4, 4, 1)))
+    layer = fnn.local_conv(3, 1, share=(2, 2), kernel_init="zeros", bias_init="ones")
+    params, _ = layer.init(KEY, jnp.ones((1, 4, 4, 1)))
     np.testing.assert_array_equal(params["bias"], np.ones((2, 2, 3)))
+    assert not params["kernel"].any()
 
 
 RANK_4 = "expected an input of rank 4 (batch, height, width, channels), got"
@@ -211,7 +211,7 @@ def test_refused_ranks(x):
 )
 def test_refused_inputs(x, message):
     layer = fnn.local_conv(1, 3, padding="VALID", share=(1, 1))
-    params, _ = layer.init(KEY, jnp.ones((1, 4, 4, 2)))
+    params = zeros_for(layer, (1, 4, 4, 2))
     with pytest.raises(fnn.LayerError) as error:
         layer.apply(params, {}, x)
     assert str(error.value) == message
@@ -235,7 +235,7 @@ def test_a_grid_that_leaves_a_block_without_an_output():
 def test_without_sharing_another_size_of_input_is_refused(size):
     """Twice the size would silently share each kernel among four windows."""
     layer = fnn.local_conv(1, 1)
-    params, _ = layer.init(KEY, jnp.ones((1, 4, 4, 1)))
+    params = zeros_for(layer, (1, 4, 4, 1))
     with pytest.raises(fnn.LayerError, match=rf"\({size}, {size}\)"):
         layer.apply(params, {}, jnp.ones((1, size, size, 1)))
 
