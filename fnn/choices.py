@@ -91,7 +91,7 @@ def call(constructor: Callable[..., Any], name: str, arguments: Any, path: Path,
     positional: list[Any] = []
     keywords: dict[str, Any] = {}
     for key, value in given.items():
-        here = path if isinstance(arguments, (str, int, float, bool)) else (*path, key)
+        here = (*path, key) if isinstance(arguments, Mapping) else path
         if key == variable:
             positional = [convert(hints.get(key), v, (*path, i)) for i, v in enumerate(value)]
         elif key in parameters and key != rest:
@@ -154,7 +154,7 @@ def plain(annotation: Any, value: Any, path: Path) -> Any:
 
 
 def _wanted(error: Any) -> str:
-    message: str = error["msg"]
+    message: str = "more values" if error["type"] == "missing" else error["msg"]
     for start in ("Input should be ", "Value error, "):
         message = message.removeprefix(start)
     return message
