@@ -16,7 +16,7 @@ from fnn.layer import Key, Layer, LayerError, Params, State, map_layers, named, 
 from fnn.layers import *  # noqa: F403
 from fnn.models import *  # noqa: F403
 from fnn.registry import register
-from fnn.trees import count, digest, paths
+from fnn.trees import count, digest, near, paths
 from fnn.version import __version__ as __version__
 
 if TYPE_CHECKING:
@@ -62,6 +62,7 @@ __all__ += models.__all__
 _LATER = {
     "Experiment": "experiment",
     "Run": "commands.train",
+    "experiment": "experiment",
     "optim": "optim",
     "summary": "analysis.summary",
     "testing": "testing",
@@ -71,6 +72,6 @@ _LATER = {
 
 def __getattr__(name: str) -> Any:
     if name not in _LATER:
-        raise AttributeError(f"module 'fnn' has no attribute {name!r}")
+        raise AttributeError(f"module 'fnn' has no attribute {name!r}; nearest: {near(name, __all__)}")
     module = import_module(f"fnn.{_LATER[name]}")
     return module if name == _LATER[name] else getattr(module, name)

@@ -6,9 +6,11 @@ import hashlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NoReturn
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 from jax import Array
 
 Key = Array
@@ -66,6 +68,13 @@ class Layer:
     def __iter__(self) -> Iterator[Callable[..., Any]]:
         return iter((self.init, self.apply))
 
+    def __call__(self, *args: Any, **kwargs: Any) -> NoReturn:
+        """Always an error, the first that everybody makes; it shows the correct call."""
+        raise TypeError(
+            f"{self.kind} is a layer, a pair of functions, and is not called: as a part of a model it is "
+            "written as it is, and applied by layer.apply(params, state, x)"
+        )
+
 
 def _no_params(key: Key, x: Shaped) -> Params:
     return {}
@@ -96,7 +105,7 @@ def stateless(
     def apply(
         params: Params, state: State, x: Any, *, key: Key | None = None, train: bool = False
     ) -> tuple[Any, State]:
-        return forward(params, x), state
+        return forward(params, on_device(x)), state
 
     return Layer(lifted_init, apply, kind)
 
@@ -174,6 +183,11 @@ def spec(x: Any) -> Any:
         ShapeDtypeStruct(shape=(2, 3), dtype=float32)
     """
     return jax.eval_shape(lambda tree: tree, x)
+
+
+def on_device(x: Any) -> Any:
+    """NumPy arrays as JAX has them (float64 as float32, unless it is enabled); all else as it is."""
+    return jax.tree.map(lambda v: jnp.asarray(v) if isinstance(v, np.ndarray) else v, x)
 
 
 def leaf(tree: Params, name: str) -> Array:

@@ -42,6 +42,7 @@ def spatial_axes(x: Any, kernel: int | Sequence[int]) -> int:
     Raises:
         LayerError: The rank of ``x`` is another.
     """
+    _need_array(x)
     axes = len(kernel) if isinstance(kernel, Sequence) else x.ndim - 2
     if axes not in _AXES or x.ndim != axes + 2:
         wanted = axes if isinstance(kernel, Sequence) and axes in _AXES else 2
@@ -59,8 +60,14 @@ def need_floating(x: Any) -> None:
 
 def need_rank(x: Any, least: int) -> None:
     """Refuse an input of fewer axes."""
+    _need_array(x)
     if x.ndim < least:
         raise LayerError(f"expected an input of rank {least} or more (batch, ..., channels), got {x.shape}")
+
+
+def _need_array(x: Any) -> None:
+    if not hasattr(x, "ndim"):
+        raise LayerError(f"expected an array, got a {type(x).__name__}: jnp.asarray(x)")
 
 
 def need_channels(x: Any, channels: int) -> None:

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from fnn.layer import Key, Layer, LayerError, Params, Shaped, State, need_key, static_train
+from fnn.layer import Key, Layer, LayerError, Params, Shaped, State, need_key, on_device, static_train
 from fnn.layers.checks import fraction
 from fnn.registry import register
 
@@ -72,6 +72,7 @@ def _noise(kind: str, rate: float, drawn: Any) -> Layer:
     def apply(
         params: Params, state: State, x: Array, *, key: Key | None = None, train: bool = False
     ) -> tuple[Array, State]:
+        x = on_device(x)
         shape = drawn(x.shape)
         if not static_train(train) or rate == 0.0:
             return x, state

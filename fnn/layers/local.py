@@ -62,7 +62,7 @@ def local_conv(
     """
     positive("local_conv", features=features)
     check_padding("local_conv", padding)
-    if share is not None and len(share) != 2:
+    if share is not None and (not isinstance(share, Sequence) or len(share) != 2):
         raise ValueError(f"local_conv: share must be (rows, columns), got {share!r}")
     positive("local_conv", **({} if share is None else {"share": min(share)}))
     make_kernel, make_bias = initializer(kernel_init), initializer(bias_init)

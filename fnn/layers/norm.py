@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 from jaxtyping import Float
 
-from fnn.layer import Key, Layer, LayerError, Params, Shaped, State, leaf, stateless, static_train
+from fnn.layer import Key, Layer, LayerError, Params, Shaped, State, leaf, on_device, stateless, static_train
 from fnn.layers.affine import acc, along_channels, scale_and_shift
 from fnn.layers.checks import fraction, need_channels, need_floating, need_rank, positive
 from fnn.registry import register
@@ -63,6 +63,7 @@ def batch_norm(
     def apply(
         params: Params, state: State, x: Array, *, key: Key | None = None, train: bool = False
     ) -> tuple[Array, State]:
+        x = on_device(x)
         need_rank(x, 2)
         need_floating(x)
         mean, var = leaf(state, "mean"), leaf(state, "var")

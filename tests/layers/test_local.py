@@ -162,7 +162,7 @@ def test_parameter_counts(size, share, count):
 
 
 def test_every_window_is_drawn_by_itself_with_the_fan_of_one():
-    params, _ = fnn.local_conv(8, 3).init(KEY, jax.ShapeDtypeStruct((1, 12, 12, 4), jnp.float32))
+    params, _ = jax.jit(lambda key: fnn.local_conv(8, 3).init(key, jnp.ones((1, 12, 12, 4))))(KEY)
     kernel = np.asarray(params["kernel"], np.float64)
     assert abs(kernel.var() / (2 / 36) - 1) < 5 * np.sqrt(2 / kernel.size)
     windows = kernel.reshape(144, -1)

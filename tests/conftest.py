@@ -1,0 +1,62 @@
+"""What all tests share: JAX's strict modes, the precision of oracles, the data sets, the registry."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import nullcontext
+from pathlib import Path
+
+import jax
+import pytest
+
+from fnn.registry import registry
+
+TESTS = Path(__file__).parent
+# Not where optax updates parameters: its Adam and its cosine schedules need the standard promotion.
+STRICT = {
+    "layers",
+    "models",
+    "test_capture.py",
+    "test_combine.py",
+    "test_contract.py",
+    "test_layer.py",
+    "test_losses.py",
+    "test_metrics.py",
+}
+
+
+@pytest.fixture(autouse=True)
+def strict(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Around layers, models, losses and metrics no dtype and no rank is promoted unasked."""
+    if request.path.relative_to(TESTS).parts[0] not in STRICT:
+        yield
+        return
+    with jax.numpy_dtype_promotion("strict"), jax.numpy_rank_promotion("raise"):
+        yield
+
+
+@pytest.fixture(autouse=True)
+def precision(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Beside an oracle, products are made in full float32 on every device."""
+    oracle = request.node.get_closest_marker("oracle")
+    with jax.default_matmul_precision("highest") if oracle else nullcontext():
+        yield
+
+
+@pytest.fixture(autouse=True)
+def registered() -> Iterator[None]:
+    """What a test registers is forgotten after it."""
+    before = {group: dict(items) for group, items in registry.items()}
+    yield
+    for group, items in before.items():
+        registry[group].clear()
+        registry[group].update(items)
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Tests that need data sets are skipped without them."""
+    folder = os.environ.get("FNN_DATA")
+    if item.get_closest_marker("data") and not (folder and Path(folder).is_dir()):
+        found = f"is no folder: {folder}" if folder else "is not set"
+        pytest.skip(f"needs the data sets under $FNN_DATA, which {found}")
