@@ -15,7 +15,6 @@ from fnn.choices import ConfigError
 from fnn.experiment.schema import fields
 
 if TYPE_CHECKING:
-    from fnn.document import Document
     from fnn.experiment import Experiment
 
 Config = Annotated[Path, typer.Argument(help="a config, such as configs/digits_cnn.yaml", show_default=False)]
@@ -41,18 +40,15 @@ def train(
     """Train from a config."""
     from fnn.commands.console import TrainingBar, figures
     from fnn.commands.train import train as run_experiment
-    from fnn.experiment import located
     from fnn.training import RunFolder
 
     with _clear_errors():
-        experiment, document = _read(config, overrides, modules)
-        notes = (f"resolved from {config}", *(overrides or []), *document.notes)
-        with located(document), TrainingBar() as bar:
+        experiment = _read(config, overrides, modules)
+        with TrainingBar() as bar:
             run = run_experiment(
                 experiment,
                 folder=lambda: RunFolder.create(out, config.stem, overwrite),
                 on_progress=bar,
-                notes=notes,
             )
     if "test" in run.summary:
         print(f"test {figures(run.summary['test'])}")
@@ -64,13 +60,9 @@ def train(
 def summary(config: Config, overrides: Overrides = None, modules: Import = None) -> None:
     """Print a config's model as a table: path, output shape, parameters, FLOPs."""
     from fnn.commands.summary import summarise
-    from fnn.experiment import located
 
     with _clear_errors():
-        experiment, document = _read(config, overrides, modules)
-        with located(document):
-            table = summarise(experiment)
-    print(table)
+        print(summarise(_read(config, overrides, modules)))
 
 
 def main() -> None:
@@ -109,9 +101,7 @@ def _train_help() -> str:
     return f"Train from a config.\n\nThe fields of a config, with type, default and meaning:\n\n\b\n{table}"
 
 
-def _read(
-    config: Path, overrides: list[str] | None, modules: list[str] | None
-) -> tuple[Experiment, Document]:
+def _read(config: Path, overrides: list[str] | None, modules: list[str] | None) -> Experiment:
     from fnn.experiment import read
 
     sys.path.insert(0, str(Path.cwd()))

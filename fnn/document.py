@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path as FilePath
 from typing import Any
@@ -44,6 +45,19 @@ class Document:
             if path[:end] in self.lines:
                 return f"{self.source}:{self.lines[path[:end]]}"
         return self.source
+
+    @contextmanager
+    def located(self) -> Iterator[None]:
+        """Put file and line, or the override, before the message of a ConfigError."""
+        try:
+            yield
+        except ConfigError as error:
+            where = self.where(error.path)
+            raise ConfigError((), f"{where}: {error}" if where else str(error)) from None
+
+    def origin(self) -> list[str]:
+        """Where it comes from, in a few lines: the file, the overrides, and what these replaced."""
+        return [f"resolved from {self.source}", *self.overrides.values(), *self.notes] if self.source else []
 
 
 def read(file: str | FilePath) -> Document:

@@ -283,7 +283,7 @@ def _aligned(name: str, outputs: ArrayLike, targets: ArrayLike) -> tuple[Array, 
         outputs = outputs[:, 0]
     if outputs.ndim == 0 or outputs.shape != targets.shape:
         raise ValueError(
-            f"{name}: expected targets of the outputs' shape, "
+            f"{name}: expected outputs (batch, ...) and targets of the same shape, "
             f"got outputs {outputs.shape} and targets {targets.shape}"
         )
     return outputs, targets.astype(outputs.dtype)

@@ -130,7 +130,7 @@ def test_goals_of_2018() -> None:
     w, b = np.linalg.solve(rows.T @ rows, rows.T @ goals)
     assert w * 2018 - b == pytest.approx(54.5, abs=1e-6)
 
-    run = fnn.train(read(GOALS)[0])
+    run = fnn.train(read(GOALS))
     assert run.summary["predictions"] == pytest.approx([54.5], abs=1e-3)
     assert run.log[-1]["loss"] == pytest.approx(np.mean((w * years - b - goals) ** 2), rel=1e-5)
     weights = run.params["dense1"]
@@ -151,7 +151,7 @@ def test_least_squares_by_gradient_descent_is_the_closed_form(seed: int, tmp_pat
     y = 4 - 1.5 * x + draw.normal(size=12)
     rows = [f"{a:.9f},{b:.9f}" for a, b in zip(x[:9], y, strict=False)] + [f"{a:.9f}," for a in x[9:]]
     (tmp_path / "table.csv").write_text("\n".join(["x,y", *rows]))
-    experiment, _ = read(GOALS, [f"data.path={tmp_path / 'table.csv'}", "train.batch_size=9"])
+    experiment = read(GOALS, [f"data.path={tmp_path / 'table.csv'}", "train.batch_size=9"])
     expected = np.polyval(np.polyfit(x[:9], y[:9], 1), x[9:])
     np.testing.assert_allclose(fnn.train(experiment).summary["predictions"], expected, rtol=1e-4, atol=1e-4)
 

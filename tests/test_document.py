@@ -27,6 +27,7 @@ optimizer: {sgd: 0.1}
 train: {epochs: 3}
 """
 
+BODY = ("model", 4, "residual", "body")
 FIRST = {"sgd": "learning_rate", "adamw": "learning_rate", "conv": "features", "dense": "features"}
 
 
@@ -170,7 +171,7 @@ def test_a_file_that_cannot_be_read_is_named(config, tmp_path):
 
 def test_brackets_without_end_are_an_error_and_no_crash(config):
     with pytest.raises(ConfigError, match=r"config\.yaml"):
-        config("a: " + "[" * 5000 + "]" * 5000)
+        config("a: " + "[" * 1000 + "]" * 1000)
 
 
 # ---------------------------------------------------------------- overrides
@@ -197,8 +198,8 @@ def test_brackets_without_end_are_an_error_and_no_crash(config):
         ("model.-1.dense=7", ["model", 5, "dense"], 7),
         ("model.1=tanh", ["model", 1], "tanh"),
         ("model.relu1=tanh", ["model", 1], "tanh"),
-        ("model.4.residual.body.1.conv.features=9", ["model", 4, "residual", "body", 1, "conv", "features"], 9),
-        ("model.residual1.body.conv1.features=9", ["model", 4, "residual", "body", 1, "conv", "features"], 9),
+        ("model.4.residual.body.1.conv.features=9", [*BODY, 1, "conv", "features"], 9),
+        ("model.residual1.body.conv1.features=9", [*BODY, 1, "conv", "features"], 9),
         ("loss.cross_entropy.label_smoothing=0.1", ["loss", "cross_entropy", "label_smoothing"], 0.1),
     ],
 )
@@ -254,7 +255,8 @@ def test_another_name_replaces_the_choice_and_a_note_says_so(config):
 
 
 def test_a_choice_inside_a_choice_is_replaced_alone(config):
-    text = "optimizer: {adamw: {learning_rate: {cosine_decay_schedule: {init_value: 1e-3}}, weight_decay: 0.1}}\n"
+    cosine = "{cosine_decay_schedule: {init_value: 1e-3}}"
+    text = f"optimizer: {{adamw: {{learning_rate: {cosine}, weight_decay: 0.1}}}}\n"
     document = config(text)
     tree = overridden(
         document,
@@ -350,9 +352,9 @@ def test_where_of_a_section_that_only_overrides_make(config):
 
 
 def test_what_an_override_replaced_has_no_place_any_more(config):
-    document = config()
-    overridden(document, "model=[{conv: {features: 0, kernel: 3}}]")
-    assert document.where(("model", 0, "conv", "features")) == "override model=[{conv: {features: 0, kernel: 3}}]"
+    document, text = config(), "model=[{conv: {features: 0, kernel: 3}}]"
+    overridden(document, text)
+    assert document.where(("model", 0, "conv", "features")) == f"override {text}"
 
 
 def test_an_override_that_a_later_one_replaced_is_not_blamed(config):
@@ -381,11 +383,12 @@ def again(tmp_path_factory):
 
 
 SPECIAL = [
-    "yes", "null", "~", "true", "1", "1e-3", "0x10", ".nan", "2013-01-01", "100%", "1 epoch", "*/kernel", "<<", "=",
-    "- a", "? a", "a: b", "# a", "!a", "&a", "@a", "`a", "%a", "'", '"', "{", "[", "---", "...", "", " ", "a ", "\n",
-    "a\nb", "\ta", "é", "\x00", "\u2028", "\ufeff",
+    "yes", "null", "~", "true", "1", "1e-3", "0x10", ".nan", "2013-01-01", "100%", "1 epoch", "*/kernel",
+    "<<", "=", "- a", "? a", "a: b", "# a", "!a", "&a", "@a", "`a", "%a", "'", '"', "{", "[", "---",
+    "...", "", " ", "a ", "\n", "a\nb", "\ta", "é", "\x00", "\u2028", "\ufeff",
 ]  # fmt: skip
-words = st.text(st.characters(codec="utf-8", exclude_characters="\x85"), max_size=12) | st.sampled_from(SPECIAL)
+characters = st.characters(codec="utf-8", exclude_characters="\x85")  # see the test below
+words = st.text(characters, max_size=12) | st.sampled_from(SPECIAL)
 scalars = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | words
 trees = st.dictionaries(
     words,
@@ -398,7 +401,7 @@ trees = st.dictionaries(
 )
 
 
-@settings(max_examples=200, deadline=None, derandomize=True)
+@settings(max_examples=300, deadline=None, derandomize=True)
 @given(trees)
 def test_what_is_written_reads_back(again, tree):
     assert repr(again(tree)) == repr(tree)  # repr tells 1 from True and from 1.0, and -0.0 from 0.0

@@ -64,7 +64,6 @@ def train(
     on_log: Callable[[dict[str, Any]], None] | None = None,
     on_progress: Callable[[Progress], None] | None = None,
     folder: Callable[[], RunFolder] | None = None,
-    notes: tuple[str, ...] = (),
 ) -> Run:
     """Run an experiment; the one function behind ``train.py``.
 
@@ -75,7 +74,6 @@ def train(
         on_log: Gets every record of the log, as in ``metrics.jsonl``.
         on_progress: Gets the progress, about twice a second.
         folder: Makes the run's folder, once everything has been checked; None: nothing is written.
-        notes: Comment lines for the head of ``config.yaml``.
 
     Raises:
         ConfigError, DataError: Something does not fit, before anything is compiled or written.
@@ -92,7 +90,7 @@ def train(
     parts = build(experiment, model, data)
     recipe = _recipe(experiment, parts)
     out = folder() if folder is not None else None
-    config = write(experiment.model_dump(), head=notes)
+    config = write(experiment.model_dump(), head=experiment.document.origin())
     _write(out, "config.yaml", config)
     log: list[dict[str, Any]] = []
     try:

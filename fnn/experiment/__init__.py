@@ -2,7 +2,7 @@
 
 from fnn.experiment.build import Parts, build
 from fnn.experiment.model import build_model
-from fnn.experiment.reading import located, read
+from fnn.experiment.reading import read
 from fnn.experiment.schema import Experiment, check, fields
 
-__all__ = ["Experiment", "Parts", "build", "build_model", "check", "fields", "located", "read"]
+__all__ = ["Experiment", "Parts", "build", "build_model", "check", "fields", "read"]

@@ -68,9 +68,15 @@ def build(experiment: Experiment, model: Layer | None = None, data: Dataset | No
         data: Used in place of the config's.
 
     Raises:
-        ConfigError: A name, an argument or a shape does not fit.
+        ConfigError: A name, an argument or a shape does not fit; of an experiment that was read, the message
+            begins with file and line.
         DataError: The data set is missing or broken.
     """
+    with experiment.document.located():
+        return _build(experiment, model, data)
+
+
+def _build(experiment: Experiment, model: Layer | None, data: Dataset | None) -> Parts:
     train = experiment.train
     dataset = data if data is not None else build_data(experiment.data)
     if experiment.data.validation:

@@ -3,43 +3,43 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from pathlib import Path as FilePath
 from typing import Any
 
 from fnn import document
-from fnn.choices import ConfigError
 from fnn.experiment.schema import Experiment, check
 from fnn.layer import Layer
 from fnn.optim.catalog import schedules, transformations
 from fnn.registry import registry
 
 
-def read(file: str | FilePath, overrides: Iterable[str] = ()) -> tuple[Experiment, document.Document]:
+def read(file: str | FilePath, overrides: Iterable[str] = ()) -> Experiment:
     """An experiment from a config file and overrides, checked against the schema.
 
-    A relative ``data.path`` in the file is relative to the file; in an override, to the working folder.
+    Args:
+        file: YAML. A relative ``data.path`` in it is relative to the file; in an override, to the working
+            folder.
+        overrides: Texts ``dotted.key=value``, the value in YAML.
 
     Raises:
         ConfigError: Something in it is wrong; the message says where, what was expected and the nearest name.
+
+    Example:
+        >>> from pathlib import Path
+        >>> _ = Path("tiny.yaml").write_text("model: [flatten, {dense: 10}]")
+        >>> read("tiny.yaml", ["train.epochs=3"]).train.epochs
+        3
+        >>> Path("tiny.yaml").unlink()
     """
     config = document.read(file)
     _make_absolute(config.tree, FilePath(file).parent)
     document.override(config, overrides, _first_argument)
     _make_absolute(config.tree, FilePath.cwd())
-    with located(config):
-        return check(config.tree), config
-
-
-@contextmanager
-def located(config: document.Document) -> Iterator[None]:
-    """Put file and line, or the override, before the message of a ConfigError."""
-    try:
-        yield
-    except ConfigError as error:
-        where = config.where(error.path)
-        raise ConfigError((), f"{where}: {error}" if where else str(error)) from None
+    with config.located():
+        experiment = check(config.tree)
+    experiment.read_from(config)
+    return experiment
 
 
 def _make_absolute(tree: dict[str, Any], folder: FilePath) -> None:

@@ -8,9 +8,10 @@ import typing
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError
 
 from fnn.choices import ConfigError, Path, shown
+from fnn.document import Document
 from fnn.trees import near
 
 Choice = str | dict[str, Any]
@@ -90,6 +91,16 @@ class Experiment(Section):
         {"adam": 1e-3}, description="any optimiser of optax, with its own arguments; a list is a chain"
     )
     train: TrainSection = Field(TrainSection(), description="how long, and in what steps")
+    _document: Document = PrivateAttr(default_factory=lambda: Document({}))
+
+    @property
+    def document(self) -> Document:
+        """The file and the overrides that it was read from, if it was."""
+        return self._document
+
+    def read_from(self, document: Document) -> None:
+        """Note where it was read from: errors in it then say the file and line."""
+        self._document = document
 
 
 def check(tree: Mapping[str, Any]) -> Experiment:

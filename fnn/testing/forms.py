@@ -44,13 +44,11 @@ def train_keeps_form(t: Trial) -> None:
 
 @law
 def state_keeps_form(t: Trial) -> None:
-    """State keeps structure, shapes and dtypes, so that a step compiles once; what came in stays as it is."""
-    before = jax.tree.map(lambda leaf: leaf, made((t.params, t.state)))
+    """State keeps structure, shapes and dtypes, weak ones too, so that a step compiles once."""
     for x in t.specs():
         for train in (False, True):
             what = f"{'training' if train else 'evaluation'} in {x.dtype.name}"
             alike(what, {"state": t.shapes(x, train=train)["state"]}, {"state": spec(t.state)}, weak=True)
-    equal("what was passed in", made((t.params, t.state)), before)
 
 
 @law
@@ -76,6 +74,7 @@ def strict_promotion(t: Trial) -> None:
             jax.eval_shape(t.layer.init, t.init_key, x)
             at = {"params": t.params} | ({"x": x} if t.floating else {})
             for train in (False, True):
+                t.shapes(x, train=train)
                 jax.eval_shape(jax.grad(t.loss(train)), at)
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from jax import Array
 
 from fnn.layer import Key, Layer, Shaped, State
-from fnn.testing.compare import outcome
+from fnn.testing.compare import differences, outcome
 
 DTYPES = (jnp.float32, jnp.bfloat16)
 """What activations are of, outside of JAX's 64-bit mode."""
@@ -96,7 +96,9 @@ class Trial:
             apply = functools.partial(self.layer.apply, train=train)
             return str(jax.make_jaxpr(apply)(self.params, self.state, self.x, key=self.key))
 
-        return both if program(True) != program(False) else {"evaluation": False}
+        one_program = program(True) == program(False)
+        one_value = not differences(self.run(train=True), self.run(train=False))
+        return {"evaluation": False} if one_program and one_value else both
 
     @functools.cached_property
     def moved(self) -> State:
@@ -129,12 +131,20 @@ class Trial:
         def loss(at: Any) -> Array:
             params, x = at.get("params", self.params), at.get("x", self.x)
             y, _ = self.layer.apply(params, self.state, x, key=self.key, train=train)
-            return dot(y, jax.tree.map(lambda leaf, n: jnp.asarray(n, leaf.dtype), y, self.noise(y)))
+            leaves = floats(y)
+            return dot(
+                leaves, [jnp.asarray(n, v.dtype) for v, n in zip(leaves, self.noise(leaves), strict=True)]
+            )
 
         return loss
 
 
+def floats(y: Any) -> list[Array]:
+    """The floating-point arrays of an output: what has a gradient."""
+    return [leaf for leaf in jax.tree.leaves(y) if jnp.issubdtype(leaf.dtype, jnp.floating)]
+
+
 def dot(one: Any, other: Any) -> Array:
-    """The scalar product of two trees."""
+    """The scalar product of two trees; 0 for empty ones."""
     products: list[Array] = jax.tree.leaves(jax.tree.map(jnp.vdot, one, other))
-    return functools.reduce(jnp.add, products)
+    return functools.reduce(jnp.add, products) if products else jnp.zeros(())

@@ -9,15 +9,17 @@ import jax
 import numpy as np
 
 from fnn.layer import spec
-from fnn.testing.compare import close, made, outcome, stack
+from fnn.testing.compare import close, equal, made, outcome, stack
 from fnn.testing.law import Trial, law
 
 
 @law
 def jit_equals_eager(t: Trial) -> None:
-    """Compiled or not, a pass gives the same outputs and state."""
+    """Compiled or not, a pass gives the same outputs and state, and leaves alone what it was given."""
+    given = jax.tree.map(lambda leaf: leaf, made((t.params, t.state)))
     for mode, train in t.modes.items():
         eager = t.layer.apply(t.params, t.state, t.x, key=t.key, train=train)
+        equal(f"after {mode}, what it was given", made((t.params, t.state)), given)
         close(mode, t.run(train=train), outcome(eager))
 
 

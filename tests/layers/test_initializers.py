@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -24,9 +26,17 @@ VARIANCES = {
 }
 
 
+@functools.cache
+def drawn():
+    """A kernel from each; one program compiles faster than seven."""
+    return jax.jit(
+        lambda: {name: initializer(name)(KEY, (3, 3, 16, 32), jnp.float32) for name in VARIANCES}
+    )()
+
+
 @pytest.mark.parametrize("name", VARIANCES)
 def test_mean_and_variance(name):
-    kernel = np.asarray(initializer(name)(KEY, (3, 3, 16, 32), jnp.float32), np.float64)
+    kernel = np.asarray(drawn()[name], np.float64)
     n, variance = kernel.size, VARIANCES[name]
     assert abs(kernel.mean()) < 4 * np.sqrt(variance / n)
     # The relative standard error of a variance is at most sqrt(2 / n), of a normal distribution.
@@ -35,7 +45,7 @@ def test_mean_and_variance(name):
 
 @pytest.mark.parametrize("name", ["he_uniform", "lecun_uniform", "glorot_uniform"])
 def test_uniform_ones_fill_their_bounds_and_no_more(name):
-    kernel = np.abs(initializer(name)(KEY, (3, 3, 16, 32), jnp.float32))
+    kernel = np.abs(drawn()[name])
     bound = np.sqrt(3 * VARIANCES[name])
     assert 0.99 * bound < kernel.max() <= bound * (1 + 1e-6)
 
@@ -46,10 +56,9 @@ def test_orthogonal_has_orthonormal_columns():
 
 
 def test_every_name_without_a_required_argument_draws():
-    for name in INITIALIZERS:
-        if name in ("constant", "variance_scaling"):
-            continue
-        kernel = initializer(name)(KEY, (3, 3, 4, 4), jnp.float32)
+    names = [name for name in INITIALIZERS if name not in ("constant", "variance_scaling")]
+    draw = jax.jit(lambda: {name: initializer(name)(KEY, (3, 3, 4, 4), jnp.float32) for name in names})
+    for name, kernel in draw().items():
         assert kernel.shape == (3, 3, 4, 4)
         assert bool(jnp.isfinite(kernel).all())
         assert bool((kernel == 1).all()) == (name == "ones")

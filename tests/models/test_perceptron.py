@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -64,7 +66,7 @@ def test_linear_without_bias():
 
 
 def layers_of(widths):
-    arrays = data(*[shape for i, o in zip(widths, widths[1:], strict=False) for shape in ((i, o), (o,))])
+    arrays = data(*[shape for i, o in itertools.pairwise(widths) for shape in ((i, o), (o,))])
     return {
         f"dense{n}": {"kernel": kernel / np.sqrt(len(kernel)), "bias": bias}
         for n, (kernel, bias) in enumerate(zip(arrays[::2], arrays[1::2], strict=True), start=1)

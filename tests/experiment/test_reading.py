@@ -1,0 +1,178 @@
+"""fnn.experiment.reading: from a file and overrides to an experiment, with the place of every mistake."""
+
+from __future__ import annotations
+
+import pytest
+
+import fnn
+from fnn.choices import ConfigError
+from fnn.experiment import build_model, check, read
+
+TEXT = """\
+# a comment
+data:
+  source: {synthetic: {shape: [4], classes: 3, size: 24}}
+model:
+  - dense: {features: 8, name: hidden}
+  - relu
+  - dense: 3
+optimizer: {sgd: 0.1}
+train:
+  epochs: 1
+"""
+
+
+@pytest.fixture
+def config(tmp_path):
+    def make(text=TEXT, name="config.yaml"):
+        file = tmp_path / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text)
+        return file
+
+    return make
+
+
+def message(file, *overrides):
+    with pytest.raises(ConfigError) as caught:
+        read(file, overrides)
+    return str(caught.value)
+
+
+def test_a_file_becomes_a_checked_experiment(config):
+    experiment = read(config())
+    expected = check(
+        {
+            "data": {"source": {"synthetic": {"shape": [4], "classes": 3, "size": 24}}},
+            "model": [{"dense": {"features": 8, "name": "hidden"}}, "relu", {"dense": 3}],
+            "optimizer": {"sgd": 0.1},
+            "train": {"epochs": 1},
+        }
+    )
+    assert experiment.model_dump() == expected.model_dump()
+    assert experiment.document.notes == []
+
+
+def test_overrides_come_before_the_check(config):
+    experiment = read(
+        config(), ["train.epochs=5", "model.hidden.features=16", "optimizer.adam=1e-3"]
+    )
+    assert experiment.train.epochs == 5
+    assert experiment.model[0] == {"dense": {"features": 16, "name": "hidden"}}
+    assert experiment.optimizer == {"adam": 1e-3}
+    assert experiment.document.notes == ["optimizer.adam=1e-3 replaces optimizer: sgd"]
+
+
+@pytest.mark.parametrize(
+    ("override", "path", "value"),
+    [
+        ("optimizer.sgd.momentum=0.9", ("optimizer",), {"sgd": {"learning_rate": 0.1, "momentum": 0.9}}),
+        ("model.dense1.bias=false", ("model", 2), {"dense": {"features": 3, "bias": False}}),
+        ("loss=huber", ("loss",), "huber"),
+    ],
+)
+def test_a_scalar_is_the_constructors_own_first_argument(config, override, path, value):
+    experiment = read(config(), [override])
+    got = experiment.model_dump()
+    for part in path:
+        got = got[part]
+    assert got == value
+
+
+def test_first_arguments_of_schedules_augmentations_and_metrics_are_known(config):
+    overrides = [
+        "optimizer.sgd.learning_rate={constant_schedule: 0.5}",
+        "data.augment=[{shift: 2}]",
+        "data.augment.shift1.pixels=3",
+        "metrics=[{top_k: 2}]",
+        "metrics.top_k1.k=1",
+        "optimizer.sgd.learning_rate.constant_schedule.value=0.25",
+    ]
+    experiment = read(config(), overrides)
+    assert experiment.optimizer == {"sgd": {"learning_rate": {"constant_schedule": {"value": 0.25}}}}
+    assert experiment.data.augment == [{"shift": {"pixels": 3}}]
+    assert experiment.metrics == [{"top_k": {"k": 1}}]
+
+
+def test_a_users_own_layer_is_known_to_overrides(config, monkeypatch):
+    monkeypatch.setitem(fnn.registry.registry["layer"], "narrow", lambda width, *, depth=1: fnn.dense(width))
+    experiment = read(config("model: [{narrow: 4}]\n"), ["model.narrow1.depth=2"])
+    assert experiment.model == [{"narrow": {"width": 4, "depth": 2}}]
+
+
+# ---------------------------------------------------------------- places
+
+
+def test_a_mistake_in_the_file_is_told_with_its_line(config):
+    file = config(TEXT.replace("epochs: 1", "epoch: 1"))
+    assert message(file) == f"{file}:10: train.epoch: unknown key; nearest: epochs, reduction, batch_size"
+    file = config(TEXT.replace("epochs: 1", "epochs: 'one'"))
+    assert message(file) == f"{file}:10: train.epochs: expected a valid integer, got 'one'"
+
+
+def test_a_mistake_in_an_override_is_told_with_the_override(config):
+    file = config()
+    text = message(file, "seed=1", "train.epoch=3")
+    assert text == "override train.epoch=3: train.epoch: unknown key; nearest: epochs, reduction, batch_size"
+    assert message(file, "train.epochs=0").startswith("override train.epochs=0: train.epochs: expected ")
+
+
+def test_a_missing_model_is_told_with_the_file(config):
+    file = config("seed: 1\n")
+    assert message(file) == f"{file}: model: is required: a list of layers, or a model by name"
+
+
+def test_located_puts_the_place_before_any_later_mistake(config):
+    file = config()
+    document = read(file, ["train.clip=2.0"]).document
+    for path, place in [(("model", 1), f"{file}:6"), (("train", "clip"), "override train.clip=2.0")]:
+        with pytest.raises(ConfigError) as caught, document.located():
+            raise ConfigError(path, "does not fit")
+        assert str(caught.value) == f"{place}: {'.'.join(map(str, path))}: does not fit"
+
+
+def test_located_lets_everything_else_pass(config):
+    document = read(config()).document
+    with pytest.raises(ZeroDivisionError), document.located():
+        raise ZeroDivisionError
+
+
+@pytest.mark.parametrize(
+    ("outer", "argument"),
+    [("residual", "body"), ("remat", "layer"), ("serial", "layers"), ("concat", "branches")],
+)
+@pytest.mark.parametrize("named", [False, True])
+def test_a_mistake_inside_a_list_of_layers_is_told_with_its_own_line(config, outer, argument, named):
+    above = f"      {argument}:\n" if named else "      # its first argument\n"
+    layers = "        - relu\n        - dense: {feature: 3}\n"
+    file = config(f"model:\n  - {outer}:\n{above}{layers}")
+    experiment = read(file)
+    with pytest.raises(ConfigError) as caught, experiment.document.located():
+        build_model(experiment.model)
+    assert str(caught.value).startswith(f"{file}:5: model.0.{outer}.")
+    assert "unknown argument of dense; nearest: features" in str(caught.value)
+
+
+# ---------------------------------------------------------------- paths
+
+
+def test_a_path_in_the_file_is_relative_to_the_file(config, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    file = config("model: [relu]\ndata: {source: arrays, path: rows.csv}\n", "deep/config.yaml")
+    assert read("deep/config.yaml").data.path == str(tmp_path / "deep" / "rows.csv")
+    assert read(file).data.path == str(tmp_path / "deep" / "rows.csv")
+
+
+def test_a_path_in_an_override_is_relative_to_the_working_folder(config, tmp_path, monkeypatch):
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    file = config("model: [relu]\ndata: {source: arrays, path: rows.csv}\n", "deep/config.yaml")
+    assert read(file, ["data.path=other.csv"]).data.path == str(tmp_path / "here" / "other.csv")
+    assert read(file, ["data.path=../up.csv"]).data.path == str(tmp_path / "up.csv")
+
+
+def test_an_absolute_path_and_the_home_folder_stay_what_they_are(config, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    file = config("model: [relu]\ndata: {source: arrays, path: ~/rows.csv}\n")
+    assert read(file).data.path == str(tmp_path / "home" / "rows.csv")
+    assert read(file, ["data.path=/elsewhere/rows.csv"]).data.path == "/elsewhere/rows.csv"
