@@ -93,7 +93,8 @@ def call(constructor: Callable[..., Any], name: str, arguments: Any, path: Path,
     for key, value in given.items():
         here = (*path, key) if isinstance(arguments, Mapping) else path
         if key == variable:
-            positional = [convert(hints.get(key), v, (*path, i)) for i, v in enumerate(value)]
+            items = value if isinstance(value, list) else [value]
+            positional = [convert(hints.get(key), v, (*here, i)) for i, v in enumerate(items)]
         elif key in parameters and key != rest:
             keywords[key] = convert(hints.get(key), value, here)
         elif rest is not None:
@@ -121,8 +122,6 @@ def _by_name(constructor: Callable[..., Any], name: str, arguments: Any, path: P
     first = next(iter(inspect.signature(constructor).parameters.values()), None)
     if first is None:
         raise ConfigError(path, f"{name} takes no arguments, got {shown(arguments)}")
-    if first.kind is first.VAR_POSITIONAL and not isinstance(arguments, list):
-        return {first.name: [arguments]}
     return {first.name: arguments}
 
 

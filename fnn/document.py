@@ -112,12 +112,20 @@ def write(tree: dict[str, Any], head: Iterable[str] = ()) -> str:
     yaml = YAML(typ="rt")
     yaml.default_flow_style = False
     yaml.representer.ignore_aliases = lambda data: True
+    yaml.representer.add_representer(str, _represent_text)
     yaml.representer.add_representer(
         type(None), lambda r, _: r.represent_scalar("tag:yaml.org,2002:null", "null")
     )
     out = StringIO()
     yaml.dump(tree, out)
-    return "".join(f"# {line}\n" for line in head) + out.getvalue()
+    comments = [line for text in head for line in text.splitlines()]
+    return "".join(f"# {line}\n" for line in comments) + out.getvalue()
+
+
+def _represent_text(representer: Any, text: str) -> Any:
+    """Quoted where YAML would take a character for the end of a line."""
+    style = '"' if any(c in text for c in "\x85\u2028\u2029") else None
+    return representer.represent_scalar("tag:yaml.org,2002:str", text, style=style)
 
 
 class _Override:
@@ -204,13 +212,15 @@ def _choice_name(node: Any) -> str | None:
 
 
 def _forget(document: Document, path: Path) -> None:
-    """What an override replaced has no line any more."""
+    """What an override replaced has no line, and no earlier override, any more."""
     document.lines = {p: line for p, line in document.lines.items() if p[: len(path)] != path}
+    document.overrides = {p: text for p, text in document.overrides.items() if p[: len(path)] != path}
 
 
 def _parse(text: str, source: str, lines: dict[Path, int]) -> Any:
     from ruamel.yaml import YAML
     from ruamel.yaml.error import MarkedYAMLError, YAMLError
+    from ruamel.yaml.reader import ReaderError
 
     try:
         for event in YAML(typ="safe", pure=True).parse(text):
@@ -222,6 +232,9 @@ def _parse(text: str, source: str, lines: dict[Path, int]) -> Any:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
         problem = str(error.problem or error.context).splitlines()[0]
         raise ConfigError((), f"{source}:{line}: {problem}") from None
+    except ReaderError as error:
+        line = text.count("\n", 0, error.position) + 1
+        raise ConfigError((), f"{source}:{line}: {str(error).splitlines()[0]}") from None
     except (YAMLError, ValueError, RecursionError) as error:
         raise ConfigError((), f"{source}: no YAML: {str(error).splitlines()[0]}") from None
 
@@ -230,6 +243,8 @@ def _refuse(event: Any, source: str) -> None:
     line = event.start_mark.line + 1
     if getattr(event, "tag", None) is not None:
         raise ConfigError((), f"{source}:{line}: tags are refused, a config is plain data: {event.tag}")
+    if getattr(event, "value", None) == "<<" and event.style is None:
+        raise ConfigError((), f"{source}:{line}: merge keys are refused, a config says all in its place: <<")
     if getattr(event, "anchor", None) is not None:
         raise ConfigError((), f"{source}:{line}: anchors and aliases are refused: {event.anchor}")
 

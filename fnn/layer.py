@@ -76,21 +76,18 @@ class Layer:
         )
 
 
-def _no_params(key: Key, x: Shaped) -> Params:
-    return {}
-
-
 def stateless(
     kind: str,
     forward: Callable[[Params, Any], Any],
-    init: Callable[[Key, Any], Params] = _no_params,
+    init: Callable[[Key, Any], Params] | None = None,
 ) -> Layer:
     """Lift a layer without state from its simple form, ``forward(params, x) -> y``.
 
     Args:
         kind: What the layer is; unnamed children are numbered within their kind.
         forward: ``(params, x) -> y``, the same in training and evaluation, without randomness.
-        init: ``(key, x) -> params``; by default the layer has none.
+        init: ``(key, x) -> params``; by default the layer has none, and its ``init`` only follows the
+            input's shape through ``forward``, so that a wrong input is refused.
 
     Example:
         >>> import jax.numpy as jnp, fnn
@@ -100,7 +97,10 @@ def stateless(
     """
 
     def lifted_init(key: Key, x: Shaped) -> tuple[Params, State]:
-        return init(key, x), {}
+        if init is not None:
+            return init(key, x), {}
+        jax.eval_shape(lambda v: forward({}, v), x)
+        return {}, {}
 
     def apply(
         params: Params, state: State, x: Any, *, key: Key | None = None, train: bool = False
@@ -148,7 +148,7 @@ def map_layers(f: Callable[[str, Layer], Layer], layer: Layer, path: str = "") -
     """
     if layer.rebuild is not None:
         children = tuple((n, map_layers(f, c, join(path, n))) for n, c in layer.children)
-        layer = replace(layer.rebuild(children), name=layer.name)
+        layer = replace(layer.rebuild(children), kind=layer.kind, name=layer.name)
     return f(path, layer)
 
 

@@ -81,9 +81,9 @@ def train(
 
     Example:
         >>> import fnn
-        >>> experiment = fnn.Experiment(model=["flatten", {"dense": 10}], train={"epochs": 1})
+        >>> experiment = fnn.Experiment(model=["flatten", {"dense": 10}], optimizer={"adam": 1e-2})
         >>> run = fnn.train(experiment)
-        >>> run.summary["test"]["accuracy"] > 0.5
+        >>> run.summary["test"]["accuracy"] > 0.9
         True
     """
     begin = time.perf_counter()

@@ -22,7 +22,7 @@ from fnn.losses import l2_penalty
 from fnn.metrics import Metric, default_metrics
 from fnn.optim.clock import Clock
 from fnn.registry import registry
-from fnn.trees import KERNELS, mask
+from fnn.trees import KERNELS, first_match, mask, paths
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,13 +81,13 @@ def _build(experiment: Experiment, model: Layer | None, data: Dataset | None) ->
     dataset = data if data is not None else build_data(experiment.data)
     if experiment.data.validation:
         dataset = dataset.hold_out(experiment.data.validation, experiment.seed)
-    model = model if model is not None else build_model(experiment.model)
+    config = experiment.model if model is None else None
+    model = build_model(experiment.model) if model is None else model
     dtype = jnp.dtype(experiment.precision)
     inputs = _inputs(dataset, min(train.batch_size, len(dataset.train)), dtype)
-    params, state, outputs = _shapes(model, inputs)
+    params, state, outputs = _shapes(model, inputs, config)
     loss = _loss(experiment.loss)
-    names = experiment.metrics or list(default_metrics(dataset.classes is not None))
-    metrics = dict(_metric(choice, ("metrics", i)) for i, choice in enumerate(names))
+    metrics = _metrics(experiment.metrics, dataset)
     _check_targets(dataset, outputs, loss, metrics, experiment.loss)
     steps = steps_per_epoch(len(dataset.train), train.batch_size)
     return Parts(
@@ -138,7 +138,7 @@ def _inputs(dataset: Dataset, batch: int, dtype: Any) -> jax.ShapeDtypeStruct:
     return jax.ShapeDtypeStruct((batch, *dataset.train.inputs.shape[1:]), dtype)
 
 
-def _shapes(model: Layer, inputs: jax.ShapeDtypeStruct) -> tuple[Any, Any, Any]:
+def _shapes(model: Layer, inputs: jax.ShapeDtypeStruct, config: Any) -> tuple[Any, Any, Any]:
     """Shapes of params, state and outputs; a layer that does not fit is a ConfigError at its place."""
     key = jax.random.key(0)
     try:
@@ -147,11 +147,17 @@ def _shapes(model: Layer, inputs: jax.ShapeDtypeStruct) -> tuple[Any, Any, Any]:
             lambda p, s, x: model.apply(p, s, x, key=key, train=True), params, state, inputs
         )
     except LayerError as error:
-        names = [name for name, _ in model.children]
-        first = error.path.split("/")[0]
-        path: Path = ("model", names.index(first)) if first in names else ("model",)
-        raise ConfigError(path, str(error)) from None
+        raise ConfigError(_place(error, model, config), str(error)) from None
+    except ValueError as error:  # an initialiser's, which sees shapes now
+        raise ConfigError(("model",), str(error)) from error
     return params, state, outputs
+
+
+def _place(error: LayerError, model: Layer, config: Any) -> Path:
+    """Where the layer of an error stands, if the model is a list of layers."""
+    names = [name for name, _ in model.children]
+    first = error.path.split("/")[0]
+    return ("model", names.index(first)) if isinstance(config, list) and first in names else ("model",)
 
 
 def _loss(choice: Any) -> Callable[[Array, Array], Array]:
@@ -168,9 +174,16 @@ def _loss(choice: Any) -> Callable[[Array, Array], Array]:
     return call(bind, name, arguments, path, plain)  # type: ignore[no-any-return]
 
 
-def _metric(choice: Any, path: Path) -> tuple[str, Metric]:
-    name, arguments, here = read_choice(choice, path)
-    return name, call(find(name, registry["metric"], "metric", path), name, arguments, here, plain)
+def _metrics(choices: list[Any] | None, dataset: Dataset) -> dict[str, Metric]:
+    if choices is None:
+        choices = list(default_metrics(dataset.classes is not None))
+    metrics: dict[str, Metric] = {}
+    for i, choice in enumerate(choices):
+        name, arguments, path = read_choice(choice, ("metrics", i))
+        if name in metrics:
+            raise ConfigError(path, f"{name} is there already, and a log has one figure of a name")
+        metrics[name] = call(find(name, registry["metric"], "metric", path), name, arguments, path, plain)
+    return metrics
 
 
 def _augment(choices: list[Any], inputs: jax.ShapeDtypeStruct) -> Callable[[Array, Array], Array] | None:
@@ -192,16 +205,22 @@ def _augment(choices: list[Any], inputs: jax.ShapeDtypeStruct) -> Callable[[Arra
 
 
 def _penalty(l2: float | dict[str, float], params: Any) -> Callable[[Any], Array]:
-    strengths = {k: v for k, v in (l2 if isinstance(l2, dict) else {KERNELS: l2}).items() if v}
+    path: Path = ("train", "l2")
+    strengths = l2 if isinstance(l2, dict) else {KERNELS: l2} if l2 else {}
     for pattern in strengths:
         try:
             mask(pattern, params)
         except ValueError as error:
-            raise ConfigError(("train", "l2", pattern), str(error)) from None
+            raise ConfigError((*path, pattern) if isinstance(l2, dict) else path, str(error)) from None
+    labels = paths(first_match(strengths, params, default=""))
 
     def penalty(params: Any) -> Array:
-        terms = [l2_penalty(params, strength, pattern) for pattern, strength in strengths.items()]
-        return sum(terms, start=jnp.zeros((), jnp.float32))
+        total = jnp.zeros((), jnp.float32)
+        for pattern, strength in strengths.items():
+            covered = {path: leaf for path, leaf in paths(params).items() if labels[path] == pattern}
+            if covered and strength:
+                total += l2_penalty(covered, strength, "*")
+        return total
 
     return penalty
 

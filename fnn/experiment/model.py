@@ -6,7 +6,7 @@ import types
 import typing
 from typing import Any
 
-from fnn.choices import ConfigError, Path, call, find, plain, read_choice
+from fnn.choices import ConfigError, Path, call, find, plain, read_choice, shown
 from fnn.combine import serial
 from fnn.layer import Layer, LayerError, named
 from fnn.layers import INITIALIZERS
@@ -42,11 +42,11 @@ def _layer(kind: str, arguments: Any, path: Path) -> Layer:
         arguments = dict(arguments)
         own = plain(str, arguments.pop("name"), (*path, "name"))
     if isinstance(entry, Layer):
-        if arguments:
-            raise ConfigError(path, f"{kind} takes no arguments")
+        if arguments not in (None, {}):
+            raise ConfigError(path, f"{kind} takes no arguments, got {shown(arguments)}")
         layer = entry
     else:
-        layer = call(entry, kind, arguments or None, path, _convert)
+        layer = call(entry, kind, arguments, path, _convert)
     if own is None:
         return layer
     try:
@@ -63,10 +63,16 @@ def _convert(annotation: Any, value: Any, path: Path) -> Any:
     if _is_initializer(annotation) and isinstance(value, dict):
         name, arguments, here = read_choice(value, path)
         constructor = find(name, INITIALIZERS, "initializer", path)
-        return call(constructor, name, arguments, here, lambda _, argument, __: argument)
+        return call(constructor, name, arguments, here, _convert_number)
     if _is_initializer(annotation):
         find(plain(str, value, path), INITIALIZERS, "initializer", path)
     return plain(annotation, value, path)
+
+
+def _convert_number(annotation: Any, value: Any, path: Path) -> Any:
+    """What a YAML value means to one of JAX's initialisers: a number, axes, or one of a few words."""
+    words = any(typing.get_origin(member) is typing.Literal for member in _members(annotation))
+    return plain(annotation if words else int | float | list[int], value, path)
 
 
 def _members(annotation: Any) -> tuple[Any, ...]:

@@ -112,7 +112,7 @@ def check(tree: Mapping[str, Any]) -> Experiment:
     Example:
         >>> check({"model": ["relu"], "train": {"epoch": 3}})
         Traceback (most recent call last):
-        fnn.choices.ConfigError: train.epoch: unknown key; nearest: epochs, log_every, reduction
+        fnn.choices.ConfigError: train.epoch: unknown key; nearest: epochs, reduction, batch_size
     """
     try:
         return Experiment.model_validate(tree)
@@ -155,7 +155,9 @@ def _type_name(annotation: Any) -> str:
 
 
 def _schema_error(error: ValidationError, tree: Mapping[str, Any]) -> ConfigError:
-    details = error.errors()[0]
+    errors = error.errors()
+    unknown = next((e for e in errors if e["type"] == "extra_forbidden"), None)
+    details = unknown or max(errors, key=lambda e: len(_inside(e["loc"], tree)))
     path = _inside(details["loc"], tree)
     if details["type"] == "extra_forbidden":
         section: Any = Experiment
@@ -163,8 +165,9 @@ def _schema_error(error: ValidationError, tree: Mapping[str, Any]) -> ConfigErro
             section = section.model_fields[str(name)].annotation
         return ConfigError(path, f"unknown key; nearest: {near(str(path[-1]), section.model_fields)}")
     if details["type"] == "missing":
-        return ConfigError(path, "is required: " + (Experiment.model_fields[str(path[0])].description or ""))
-    same = [d["msg"] for d in error.errors() if _inside(d["loc"], tree) == path]
+        name = str(details["loc"][-1])
+        return ConfigError((name,), f"is required: {Experiment.model_fields[name].description}")
+    same = [d["msg"] for d in errors if _inside(d["loc"], tree) == path]
     wanted = " or ".join(dict.fromkeys(message.removeprefix("Input should be ") for message in same))
     return ConfigError(path, f"expected {wanted}, got {shown(details['input'])}")
 
@@ -173,10 +176,7 @@ def _inside(loc: tuple[str | int, ...], tree: Any) -> Path:
     """The part of pydantic's location that leads into the data; the rest names members of unions."""
     path: Path = ()
     for part in loc:
-        here = isinstance(tree, Mapping) and part in tree
-        if here or (isinstance(tree, list) and isinstance(part, int)):
-            tree = tree[part]
-        elif path != loc[: len(path)] or part != loc[-1] or isinstance(tree, (str, int, float, list)):
-            break
-        path = (*path, part)
+        here = part in tree if isinstance(tree, Mapping) else isinstance(tree, list) and isinstance(part, int)
+        if here:
+            tree, path = tree[part], (*path, part)
     return path

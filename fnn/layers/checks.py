@@ -20,6 +20,15 @@ def positive(kind: str, **arguments: int) -> None:
             raise ValueError(f"{kind}: {name} must be a positive whole number, got {value!r}")
 
 
+def sizes(kind: str, **arguments: int | Sequence[int] | None) -> None:
+    """Refuse an argument that is neither a positive whole number nor a sequence of such."""
+    for name, value in arguments.items():
+        if isinstance(value, Sequence) and len(value) not in _AXES:
+            raise ValueError(f"{kind}: {name} must have 1, 2 or 3 numbers, one a spatial axis, got {value!r}")
+        for number in value if isinstance(value, Sequence) else () if value is None else (value,):
+            positive(kind, **{name: number})
+
+
 def fraction(kind: str, **arguments: float) -> None:
     """Refuse an argument outside 0..1."""
     for name, value in arguments.items():

@@ -9,9 +9,9 @@ from jaxtyping import Float
 
 from fnn.layer import Key, Layer, LayerError, Params, Shaped, leaf, stateless
 from fnn.layers.affine import add_bias
-from fnn.layers.checks import need_channels, need_floating, per_axis, positive, spatial_axes
+from fnn.layers.checks import need_channels, need_floating, per_axis, positive, sizes, spatial_axes
 from fnn.layers.initializers import Initializer, initializer, make
-from fnn.layers.padding import Padding, check_padding, pairs
+from fnn.layers.padding import Padding, check_padding, explicit, pairs
 from fnn.registry import register
 
 Size = int | Sequence[int]
@@ -61,6 +61,7 @@ def conv(
     Source: LeCun et al., Backpropagation applied to handwritten zip code recognition, 1989.
     """
     positive("conv", features=features, groups=groups)
+    sizes("conv", kernel=kernel, stride=stride, dilation=dilation)
     check_padding("conv", padding)
     if features % groups:
         raise ValueError(f"conv: features must be a multiple of groups, got {features} and {groups}")
@@ -117,6 +118,7 @@ def depthwise_conv(
     Source: Howard et al., MobileNets, 2017, arXiv:1704.04861.
     """
     positive("depthwise_conv", multiplier=multiplier)
+    sizes("depthwise_conv", kernel=kernel, stride=stride, dilation=dilation)
     check_padding("depthwise_conv", padding)
     kernel_init = initializer(kernel_init)
     make_bias = initializer(bias_init) if bias else None
@@ -172,6 +174,7 @@ def conv_transpose(
     Source: Zeiler et al., Deconvolutional networks, CVPR 2010.
     """
     positive("conv_transpose", features=features)
+    sizes("conv_transpose", kernel=kernel, stride=stride, dilation=dilation)
     check_padding("conv_transpose", padding)
     kernel_init = initializer(kernel_init)
     make_bias = initializer(bias_init) if bias else None
@@ -189,6 +192,12 @@ def conv_transpose(
         rates = per_axis("conv_transpose", "dilation", dilation, axes)
         reach = tuple((k - 1) * d + 1 for k, d in zip(window, rates, strict=True))
         cut = _cut(padding, reach, steps)
+        if any(
+            (n - 1) * s + r <= a + b for n, s, r, (a, b) in zip(x.shape[1:], steps, reach, cut, strict=False)
+        ):
+            raise LayerError(
+                f"expected an output of one cell or more, got {x.shape} with padding {padding!r}"
+            )
         y = lax.conv_general_dilated(
             x,
             lax.rev(weights, tuple(range(axes))).astype(x.dtype),
@@ -237,11 +246,9 @@ def _layout(axes: int) -> tuple[str, str, str]:
     return f"N{space}C", f"{space}IO", f"N{space}C"
 
 
-def _cut(padding: Padding, reach: tuple[int, ...], stride: tuple[int, ...]) -> Sequence[Sequence[int]]:
-    if isinstance(padding, int):
-        return [(padding, padding)] * len(reach)
+def _cut(padding: Padding, reach: tuple[int, ...], stride: tuple[int, ...]) -> list[tuple[int, int]]:
     if not isinstance(padding, str):
-        return padding
+        return explicit(len(reach), padding)
     if padding == "VALID":
         return [(0, 0)] * len(reach)
     before = [max(r - s, 0) // 2 for r, s in zip(reach, stride, strict=True)]

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from fnn.layer import Key, Layer, LayerError, Params, Shaped, State, need_key, on_device, static_train
-from fnn.layers.checks import fraction
+from fnn.layers.checks import fraction, need_floating
 from fnn.registry import register
 
 
@@ -66,6 +66,7 @@ def spatial_dropout(rate: float) -> Layer:
 
 def _noise(kind: str, rate: float, drawn: Any) -> Layer:
     def init(key: Key, x: Shaped) -> tuple[Params, State]:
+        need_floating(x)
         drawn(x.shape)
         return {}, {}
 
@@ -73,6 +74,7 @@ def _noise(kind: str, rate: float, drawn: Any) -> Layer:
         params: Params, state: State, x: Array, *, key: Key | None = None, train: bool = False
     ) -> tuple[Array, State]:
         x = on_device(x)
+        need_floating(x)
         shape = drawn(x.shape)
         if not static_train(train) or rate == 0.0:
             return x, state

@@ -38,7 +38,7 @@ def initializer(choice: str | Initializer) -> Initializer:
     """An initialiser from its name with default arguments, or the function itself.
 
     Raises:
-        ValueError: The name is unknown.
+        ValueError: The name is unknown, or needs arguments.
 
     Example:
         >>> import jax, jax.numpy as jnp
@@ -49,7 +49,10 @@ def initializer(choice: str | Initializer) -> Initializer:
         return choice
     if choice not in INITIALIZERS:
         raise ValueError(f"unknown initializer {choice!r}; nearest: {near(choice, INITIALIZERS)}")
-    return INITIALIZERS[choice]()
+    try:
+        return INITIALIZERS[choice]()
+    except TypeError as error:
+        raise ValueError(f"initializer {choice!r} needs arguments: {error}") from None
 
 
 def make(

@@ -11,7 +11,7 @@ from jaxtyping import Float
 
 from fnn.layer import Key, Layer, LayerError, Params, Shaped, leaf, stateless
 from fnn.layers.affine import acc
-from fnn.layers.checks import need_channels, need_floating, per_axis, positive, spatial_axes
+from fnn.layers.checks import need_channels, need_floating, per_axis, positive, sizes, spatial_axes
 from fnn.layers.conv import Size
 from fnn.layers.initializers import Initializer, initializer
 from fnn.layers.padding import Padding, check_padding, pairs
@@ -61,10 +61,10 @@ def local_conv(
     Source: LeCun, Generalization and network design strategies, 1989; Taigman et al., DeepFace, CVPR 2014.
     """
     positive("local_conv", features=features)
+    sizes("local_conv", kernel=kernel, stride=stride, share=share)
     check_padding("local_conv", padding)
     if share is not None and (not isinstance(share, Sequence) or len(share) != 2):
         raise ValueError(f"local_conv: share must be (rows, columns), got {share!r}")
-    positive("local_conv", **({} if share is None else {"share": min(share)}))
     make_kernel, make_bias = initializer(kernel_init), initializer(bias_init)
 
     def geometry(x: Shaped) -> tuple[tuple[int, ...], tuple[int, ...], tuple[tuple[int, int], ...]]:
@@ -77,9 +77,7 @@ def local_conv(
 
     def init(key: Key, x: Shaped) -> Params:
         window, steps, sides = geometry(x)
-        out = tuple(
-            (n + sum(s) - k) // t + 1 for n, s, k, t in zip(x.shape[1:-1], sides, window, steps, strict=True)
-        )
+        out = _output(x, window, steps, sides)
         grid = out if share is None else tuple(share)
         _block(out, grid)
         keys = jax.random.split(key, (2, *grid))
@@ -92,10 +90,20 @@ def local_conv(
         window, steps, sides = geometry(x)
         weights = leaf(params, "kernel")
         need_channels(x, weights.shape[-2])
+        out = _output(x, window, steps, sides)
+        if share is None and weights.shape[:2] != out:
+            raise LayerError(f"expected an output of {weights.shape[:2]}, as its parameters have, got {out}")
         patches = jnp.stack(window_slices(x, window, steps, sides, fill=0.0), axis=3)
         return _blockwise(patches, weights, leaf(params, "bias") if bias else None)
 
     return stateless("local_conv", forward, init)
+
+
+def _output(
+    x: Shaped, window: Sequence[int], stride: Sequence[int], sides: Sequence[tuple[int, int]]
+) -> tuple[int, ...]:
+    axes = zip(x.shape[1:-1], sides, window, stride, strict=True)
+    return tuple((n + sum(s) - k) // t + 1 for n, s, k, t in axes)
 
 
 def _each(keys: Array, init: Initializer, shape: tuple[int, ...]) -> Array:

@@ -113,6 +113,7 @@ def layer_norm(epsilon: float = 1e-5, *, scale: bool = True, bias: bool = True) 
         return _make((x.shape[-1],), scale, bias)
 
     def forward(params: Params, x: Float[Array, "batch *space c"]) -> Float[Array, "batch *space c"]:
+        need_rank(x, 2)
         need_floating(x)
         y = _standardise(x.astype(acc(x.dtype)), (x.ndim - 1,), epsilon)
         return scale_and_shift(y, *_learned(params, scale, bias, x)).astype(x.dtype)

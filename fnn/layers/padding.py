@@ -19,9 +19,26 @@ def check_padding(kind: str, padding: Padding) -> None:
     elif isinstance(padding, int):
         right = padding >= 0
     else:
-        right = all(len(tuple(pair)) == 2 for pair in padding)
+        right = isinstance(padding, Sequence) and all(_is_pair(pair) for pair in padding)
     if not right:
         raise ValueError(f"{kind}: padding must be 'SAME', 'VALID', a number or pairs, got {padding!r}")
+
+
+def _is_pair(pair: object) -> bool:
+    return isinstance(pair, Sequence) and len(pair) == 2 and all(isinstance(n, int) for n in pair)
+
+
+def explicit(axes: int, padding: int | Sequence[Sequence[int]]) -> list[tuple[int, int]]:
+    """A pair for each spatial axis, from a number or pairs.
+
+    Raises:
+        LayerError: There is a pair too many or too few.
+    """
+    if isinstance(padding, int):
+        return [(padding, padding)] * axes
+    if len(padding) != axes:
+        raise LayerError(f"expected {axes} pairs of padding, one a spatial axis, got {len(padding)}")
+    return [(before, after) for before, after in padding]
 
 
 def pairs(
@@ -33,15 +50,11 @@ def pairs(
         LayerError: There is a pair too many or too few, or not one window fits.
     """
     if isinstance(padding, str):
-        sides = [tuple(pair) for pair in lax.padtype_to_pads(space, reach, stride, padding)]
-    elif isinstance(padding, int):
-        sides = [(padding, padding)] * len(space)
+        sides = [(a, b) for a, b in lax.padtype_to_pads(space, reach, stride, padding)]
     else:
-        sides = [tuple(pair) for pair in padding]
-    if len(sides) != len(space):
-        raise LayerError(f"expected {len(space)} pairs of padding, one a spatial axis, got {len(sides)}")
+        sides = explicit(len(space), padding)
     if any(n + a + b < r for n, (a, b), r in zip(space, sides, reach, strict=True)):
         raise LayerError(
             f"expected space for a window of {tuple(reach)}, got {tuple(space)} with padding {padding!r}"
         )
-    return tuple((a, b) for a, b in sides)
+    return tuple(sides)

@@ -13,7 +13,7 @@ from jaxtyping import Float
 
 from fnn.layer import Layer, LayerError, Params, stateless
 from fnn.layers.affine import acc
-from fnn.layers.checks import per_axis, spatial_axes
+from fnn.layers.checks import need_floating, per_axis, sizes, spatial_axes
 from fnn.layers.conv import Size
 from fnn.layers.padding import Padding, check_padding, pairs
 from fnn.layers.windows import window_slices
@@ -32,7 +32,7 @@ def max_pool(window: Size, stride: Size | None = None, padding: Padding = "VALID
         padding: As in `conv`.
 
     Raises:
-        LayerError: The input has another rank, or no window fits.
+        LayerError: The input has another rank, no window fits, or one lies in the padding alone.
 
     Example:
         >>> import jax.numpy as jnp, fnn
@@ -41,10 +41,12 @@ def max_pool(window: Size, stride: Size | None = None, padding: Padding = "VALID
         [[ 5.  7.]
          [13. 15.]]
     """
+    sizes("max_pool", window=window, stride=stride)
     check_padding("max_pool", padding)
 
     def forward(params: Params, x: Float[Array, "batch *space c"]) -> Float[Array, "batch *out c"]:
         cells, steps, sides = _geometry("max_pool", x, window, stride, padding)
+        _counts(x.shape[1:-1], cells, steps, sides)
         lowest = -np.inf if jnp.issubdtype(x.dtype, jnp.floating) else np.iinfo(x.dtype).min
         return functools.reduce(_larger, window_slices(x, cells, steps, sides, fill=lowest))
 
@@ -59,7 +61,7 @@ def avg_pool(window: Size, stride: Size | None = None, padding: Padding = "VALID
         window, stride, padding: As in `max_pool`.
 
     Raises:
-        LayerError: As in `max_pool`; or a window lies in the padding alone.
+        LayerError: As in `max_pool`, or the input is of integers.
 
     Example:
         >>> import jax.numpy as jnp, fnn
@@ -67,10 +69,12 @@ def avg_pool(window: Size, stride: Size | None = None, padding: Padding = "VALID
         >>> print(y.min(), y.max())
         1.0 1.0
     """
+    sizes("avg_pool", window=window, stride=stride)
     check_padding("avg_pool", padding)
 
     def forward(params: Params, x: Float[Array, "batch *space c"]) -> Float[Array, "batch *out c"]:
         cells, steps, sides = _geometry("avg_pool", x, window, stride, padding)
+        need_floating(x)
         wide = x.astype(acc(x.dtype))
         total = functools.reduce(jnp.add, window_slices(wide, cells, steps, sides, fill=0.0))
         share = jnp.asarray(1 / _counts(x.shape[1:-1], cells, steps, sides), wide.dtype)
@@ -80,6 +84,7 @@ def avg_pool(window: Size, stride: Size | None = None, padding: Padding = "VALID
 
 
 def _global_avg(params: Params, x: Float[Array, "batch *space c"]) -> Float[Array, "batch c"]:
+    need_floating(x)
     return jnp.mean(x.astype(acc(x.dtype)), axis=_space(x)).astype(x.dtype)
 
 

@@ -11,7 +11,7 @@ from jaxtyping import Float
 
 from fnn.layer import Layer, Params, stateless
 from fnn.layers.affine import acc
-from fnn.layers.checks import per_axis, spatial_axes
+from fnn.layers.checks import need_floating, per_axis, sizes, spatial_axes
 from fnn.registry import register
 
 _METHODS = {"nearest": "nearest", "bilinear": "linear", "bicubic": "cubic"}
@@ -29,18 +29,21 @@ def upsample(
             kernel's weights inside the picture are rescaled to 1).
 
     Raises:
-        LayerError: The input has no 1, 2 or 3 spatial axes.
+        LayerError: The input has no 1, 2 or 3 spatial axes; between cells nothing lies for integers.
 
     Example:
         >>> import jax.numpy as jnp, fnn
         >>> print(fnn.upsample(2).apply({}, {}, jnp.array([1.0, 2.0]).reshape(1, 2, 1))[0].ravel())
         [1. 1. 2. 2.]
     """
+    sizes("upsample", scale=scale)
     if method not in _METHODS:
         raise ValueError(f"upsample: method must be one of {', '.join(_METHODS)}, got {method!r}")
 
     def forward(params: Params, x: Float[Array, "batch *space c"]) -> Float[Array, "batch *larger c"]:
         axes = spatial_axes(x, scale)
+        if method != "nearest":
+            need_floating(x)
         factors = per_axis("upsample", "scale", scale, axes)
         shape = (x.shape[0], *(n * f for n, f in zip(x.shape[1:-1], factors, strict=True)), x.shape[-1])
         y: Array = jax.image.resize(x.astype(acc(x.dtype)), shape, _METHODS[method])

@@ -40,9 +40,10 @@ def reshape(*shape: int) -> Layer:
         >>> fnn.reshape(8, 8, 1).apply({}, {}, jnp.ones((2, 64)))[0].shape
         (2, 8, 8, 1)
     """
-    known = math.prod(n for n in shape if n != -1)
-    if shape.count(-1) > 1 or any(n < 1 and n != -1 for n in shape):
+    if shape.count(-1) > 1 or any(not isinstance(n, int) or (n < 1 and n != -1) for n in shape):
         raise ValueError(f"reshape: expected positive sizes and at most one -1, got {shape}")
+
+    known = math.prod(n for n in shape if n != -1)
 
     def forward(params: Params, x: Float[Array, "batch ..."]) -> Array:
         size = math.prod(x.shape[1:])

@@ -23,12 +23,13 @@ STEP = 1e-6  # of the central differences
 @law
 def float64_gradients(t: Trial) -> None:
     """In float64 reverse mode, forward mode and central differences agree, for parameters and input."""
+    modes = t.modes
     with jax.enable_x64(True):
         point = ({"params": t.params} if t.params else {}) | ({"x": t.x} if t.floating else {})
         at, noise = (
             jax.tree.map(lambda v: np.asarray(v, np.float64), tree) for tree in (point, t.noise(point))
         )
-        for mode, train in t.modes.items() if at else ():
+        for mode, train in modes.items() if at else ():
             slopes = jax.jit(functools.partial(_slopes, t.loss(train)))
             for name in at:
                 along = {**jax.tree.map(np.zeros_like, at), name: noise[name]}

@@ -6,7 +6,7 @@ import pytest
 
 import fnn
 from fnn.choices import ConfigError
-from fnn.experiment import build_model, check, read
+from fnn.experiment import build, check, read
 
 TEXT = """\
 # a comment
@@ -50,17 +50,26 @@ def test_a_file_becomes_a_checked_experiment(config):
         }
     )
     assert experiment.model_dump() == expected.model_dump()
-    assert experiment.document.notes == []
 
 
 def test_overrides_come_before_the_check(config):
-    experiment = read(
-        config(), ["train.epochs=5", "model.hidden.features=16", "optimizer.adam=1e-3"]
-    )
+    overrides = ["train.epochs=5", "model.hidden.features=16", "optimizer.adam=1e-3"]
+    experiment = read(config(), overrides)
     assert experiment.train.epochs == 5
     assert experiment.model[0] == {"dense": {"features": 16, "name": "hidden"}}
     assert experiment.optimizer == {"adam": 1e-3}
-    assert experiment.document.notes == ["optimizer.adam=1e-3 replaces optimizer: sgd"]
+
+
+def test_an_experiment_knows_its_file_its_overrides_and_what_they_replaced(config):
+    file = config()
+    experiment = read(file, ["train.epochs=5", "optimizer.adam=1e-3"])
+    assert experiment.document.origin() == [
+        f"resolved from {file}",
+        "train.epochs=5",
+        "optimizer.adam=1e-3",
+        "optimizer.adam=1e-3 replaces optimizer: sgd",
+    ]
+    assert check({"model": ["relu"]}).document.origin() == []
 
 
 @pytest.mark.parametrize(
@@ -122,19 +131,20 @@ def test_a_missing_model_is_told_with_the_file(config):
     assert message(file) == f"{file}: model: is required: a list of layers, or a model by name"
 
 
-def test_located_puts_the_place_before_any_later_mistake(config):
+def test_a_mistake_that_building_finds_is_told_with_its_place(config):
     file = config()
-    document = read(file, ["train.clip=2.0"]).document
-    for path, place in [(("model", 1), f"{file}:6"), (("train", "clip"), "override train.clip=2.0")]:
-        with pytest.raises(ConfigError) as caught, document.located():
-            raise ConfigError(path, "does not fit")
-        assert str(caught.value) == f"{place}: {'.'.join(map(str, path))}: does not fit"
+    with pytest.raises(ConfigError) as caught:
+        build(read(file, ["model.1=rleu"]))
+    assert str(caught.value).startswith("override model.1=rleu: model.1: unknown layer 'rleu'; nearest: relu")
+    with pytest.raises(ConfigError) as caught:
+        build(read(config(TEXT.replace("relu", "rleu"))))
+    assert str(caught.value).startswith(f"{file}:6: model.1: unknown layer 'rleu'; nearest: relu")
 
 
-def test_located_lets_everything_else_pass(config):
-    document = read(config()).document
-    with pytest.raises(ZeroDivisionError), document.located():
-        raise ZeroDivisionError
+def test_a_mistake_in_an_experiment_made_in_python_has_no_place():
+    with pytest.raises(ConfigError) as caught:
+        build(check({"model": ["rleu"]}))
+    assert str(caught.value).startswith("model.0: unknown layer 'rleu'")
 
 
 @pytest.mark.parametrize(
@@ -146,11 +156,26 @@ def test_a_mistake_inside_a_list_of_layers_is_told_with_its_own_line(config, out
     above = f"      {argument}:\n" if named else "      # its first argument\n"
     layers = "        - relu\n        - dense: {feature: 3}\n"
     file = config(f"model:\n  - {outer}:\n{above}{layers}")
-    experiment = read(file)
-    with pytest.raises(ConfigError) as caught, experiment.document.located():
-        build_model(experiment.model)
+    with pytest.raises(ConfigError) as caught:
+        build(read(file))
     assert str(caught.value).startswith(f"{file}:5: model.0.{outer}.")
     assert "unknown argument of dense; nearest: features" in str(caught.value)
+
+
+def test_a_shape_that_does_not_fit_is_told_with_the_line_and_the_path_of_its_layer(config):
+    layers = "model:\n  - flatten\n  - dense: 8\n  - max_pool: 2\n  - dense: 3\n"
+    file = config(layers)
+    with pytest.raises(ConfigError) as caught:
+        build(read(file))
+    message = str(caught.value)
+    assert message.startswith(
+        f"{file}:4: model.2: max_pool1: expected an input of rank 4 (batch, height, width,"
+    )
+    assert "(128, 8)" in message
+    file = config("model:\n  - relu\n  - residual:\n      - conv: {features: 3, kernel: 1, name: wide}\n")
+    with pytest.raises(ConfigError) as caught:
+        build(read(file, ["data.source={synthetic: {shape: [6, 6, 2]}}"]))
+    assert str(caught.value).startswith(f"{file}:3: model.1: residual1: expected outputs of one shape")
 
 
 # ---------------------------------------------------------------- paths

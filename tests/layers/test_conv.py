@@ -136,7 +136,8 @@ def run(cases):
     """
     geometry, layers, params, xs = zip(*cases, strict=True)
     program = jax.jit(lambda p, x: list(map(value_and_gradients, layers, p, x)))
-    results = jax.tree.map(np.asarray, program(params, xs))
+    with jax.default_matmul_precision("highest"):  # as beside an oracle: the results are kept for one
+        results = jax.tree.map(np.asarray, program(params, xs))
     return [
         (*case, *result) for case, result in zip(zip(geometry, params, xs, strict=True), results, strict=True)
     ]

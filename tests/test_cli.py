@@ -1,0 +1,340 @@
+"""fnn.cli: what is typed, what comes back, and that a mistake is one clear line."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+import fnn
+from fnn import cli
+from fnn.experiment import fields
+
+ROOT = Path(fnn.__file__).parents[1]
+
+TINY = """\
+data:
+  source: {synthetic: {shape: [4, 4, 1], classes: 3, size: 20}}
+model:
+  - flatten
+  - dense: 4
+  - relu
+  - dense: 3
+optimizer: {sgd: 0.1}
+train:
+  epochs: 1
+  batch_size: 8
+"""
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path, monkeypatch):
+    """A folder with a config, in which every command runs."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    Path("tiny.yaml").write_text(TINY)
+    return tmp_path
+
+
+@pytest.fixture
+def typed(monkeypatch, capsys):
+    """Run a command in this process: its exit code, standard output and standard error."""
+
+    def run(*arguments, entry=cli.train_script):
+        monkeypatch.setattr(sys, "argv", ["train.py" if entry is cli.train_script else "fnn", *arguments])
+        with pytest.raises(SystemExit) as caught:
+            entry()
+        out, err = capsys.readouterr()
+        return caught.value.code or 0, out, err
+
+    return run
+
+
+def spawned(*command, **options):
+    """Run a command in a process of its own."""
+    return subprocess.run([sys.executable, *command], capture_output=True, text=True, timeout=120, **options)
+
+
+def contents(folder):
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.name != "__pycache__")
+
+
+# ---------------------------------------------------------------- training
+
+
+def test_train_py_trains_and_says_the_result_and_the_folder(here):
+    done = spawned(ROOT / "train.py", "tiny.yaml", "train.epochs=2", "--out", "out")
+    assert done.returncode == 0, done.stderr
+    summary = json.loads((here / "out" / "summary.json").read_text())
+    assert (summary["status"], summary["step"]) == ("completed", 4)
+    result, place = done.stdout.splitlines()
+    figures = summary["test"]
+    assert result == f"test loss {figures['loss']:.4f}  accuracy {100 * figures['accuracy']:.2f} %"
+    assert re.fullmatch(r"run out  \(\d+\.\d s\)", place)
+    assert re.search(r"epoch 2  step 4/4  loss \d.*accuracy \d.*examples/s", done.stderr)
+    assert "Warning" not in done.stderr
+    assert "# train.epochs=2" in (here / "out" / "config.yaml").read_text().splitlines()
+
+
+def test_fnn_train_is_the_same_command(here):
+    main = "from fnn.cli import main; main()"
+    done = spawned("-c", main, "train", "tiny.yaml", "seed=1", "--out", "one")
+    assert done.returncode == 0, done.stderr
+    done = spawned(ROOT / "train.py", "tiny.yaml", "seed=1", "--out", "two")
+    assert done.returncode == 0, done.stderr
+    one, two = (json.loads((here / name / "summary.json").read_text()) for name in ("one", "two"))
+    assert one["params_sha256"] == two["params_sha256"]
+
+
+def test_without_out_a_run_gets_the_lowest_free_number(typed, here):
+    code, out, _ = typed("tiny.yaml")
+    assert code == 0
+    assert "run runs/tiny-1  (" in out
+    typed("tiny.yaml", "seed=1")
+    assert sorted(os.listdir(here / "runs")) == ["tiny-1", "tiny-2"]
+
+
+def test_a_run_is_overwritten_only_on_demand(typed, here):
+    assert typed("tiny.yaml", "--out", "out")[0] == 0
+    before = {file: (here / "out" / file).read_bytes() for file in os.listdir(here / "out")}
+    code, out, err = typed("tiny.yaml", "seed=1", "--out", "out")
+    assert (code, out) == (2, "")
+    assert err == "error: out exists and is not empty: choose another --out, or --overwrite\n"
+    assert {file: (here / "out" / file).read_bytes() for file in os.listdir(here / "out")} == before
+    assert typed("tiny.yaml", "seed=1", "--out", "out", "--overwrite")[0] == 0
+    assert sorted(os.listdir(here / "out")) == sorted(before)
+    assert "seed: 1\n" in (here / "out" / "config.yaml").read_text()
+
+
+def test_predictions_are_printed(typed):
+    code, out, _ = typed(str(ROOT / "configs" / "goals_regression.yaml"), "--out", "out")
+    assert code == 0
+    assert out.splitlines()[0] == "prediction 54.5000"
+
+
+def test_a_run_that_diverges_is_one_line_and_exit_code_1(typed):
+    code, out, err = typed("tiny.yaml", "optimizer.sgd.learning_rate=1e30", "train.epochs=4", "--out", "out")
+    assert (code, out) == (1, "")
+    assert re.fullmatch(r"error: the loss is (nan|inf) at step \d: .*", err.splitlines()[-1])
+    assert "Traceback" not in err
+
+
+def test_a_users_own_layer_comes_in_by_import(here):
+    (here / "my_layers.py").write_text(
+        "import fnn\n\n\n@fnn.register\ndef bottleneck(features: int, narrow: int = 2) -> fnn.Layer:\n"
+        "    return fnn.serial(fnn.dense(narrow), fnn.relu, fnn.dense(features))\n"
+    )
+    command = [ROOT / "train.py", "tiny.yaml", "model=[flatten, {bottleneck: 3}]"]
+    done = spawned(*command, "model.bottleneck1.narrow=5", "--import", "my_layers", "--out", "out")
+    assert done.returncode == 0, done.stderr
+    assert json.loads((here / "out" / "summary.json").read_text())["params"] == 16 * 5 + 5 + 5 * 3 + 3
+    done = spawned(*command, "--out", "other")
+    assert done.returncode == 2
+    assert "unknown layer 'bottleneck'" in done.stderr
+
+
+def test_an_interrupted_run_is_one_line_and_exit_code_130(here):
+    script = (
+        "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler);"
+        "from fnn.cli import train_script; train_script()"
+    )
+    command = [sys.executable, "-c", script, "tiny.yaml", "train.epochs=10000000", "--out", "out"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        log = here / "out" / "metrics.jsonl"
+        deadline = time.monotonic() + 60
+        while not log.exists() and process.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.05)
+        process.send_signal(signal.SIGINT)
+        try:
+            out, err = process.communicate(timeout=30)
+        finally:
+            process.kill()
+    assert process.returncode == 130, err
+    assert out == ""
+    assert err.splitlines()[-1] == "error: interrupted"
+    assert "Traceback" not in err
+    assert json.loads((here / "out" / "summary.json").read_text())["status"] == "interrupted"
+
+
+# ---------------------------------------------------------------- mistakes
+
+MISTAKES = {
+    "a missing file": (None, ["none.yaml"], "none.yaml: cannot be read: No such file or directory"),
+    "an unknown key": (
+        TINY.replace("epochs: 1", "epoch: 1"),
+        [],
+        "tiny.yaml:10: train.epoch: unknown key; nearest: epochs",
+    ),
+    "an unknown section": (
+        TINY.replace("train:", "trian:"),
+        [],
+        "tiny.yaml:9: trian: unknown key; nearest: train",
+    ),
+    "a bad value": (
+        TINY.replace("epochs: 1", "epochs: '1'"),
+        [],
+        "tiny.yaml:10: train.epochs: expected a valid integer, got '1'",
+    ),
+    "bad YAML": (TINY.replace("- relu", "- relu: ["), [], "tiny.yaml:7: "),
+    "a key twice": (TINY + "seed: 0\nseed: 1\n", [], "tiny.yaml:13: found duplicate key"),
+    "a tag": (TINY + "seed: !!int '0'\n", [], "tiny.yaml:12: tags are refused"),
+    "an unknown layer": (
+        TINY.replace("- relu", "- rleu"),
+        [],
+        "tiny.yaml:6: model.2: unknown layer 'rleu'; nearest: relu",
+    ),
+    "an unknown argument": (
+        TINY.replace("dense: 4", "dense: {feature: 4}"),
+        [],
+        "tiny.yaml:5: model.1.dense.feature: unknown argument of dense; nearest: features",
+    ),
+    "a shape": (
+        TINY.replace("- relu", "- max_pool: 2"),
+        [],
+        "tiny.yaml:6: model.2: max_pool1: expected an input of rank 4 (batch, height, width, channels), got (8, 4)",
+    ),
+    "too few outputs": (
+        TINY.replace("dense: 3", "dense: 2"),
+        [],
+        "tiny.yaml:3: model: expected an output for each of 3 classes, got (8, 2)",
+    ),
+    "an unknown optimiser": (
+        TINY.replace("sgd", "sdg"),
+        [],
+        "tiny.yaml:8: optimizer.sdg: unknown optimizer 'sdg'; nearest: sgd",
+    ),
+    "an override's key": (
+        TINY,
+        ["train.epoch=3"],
+        "override train.epoch=3: train.epoch: unknown key; nearest: epochs",
+    ),
+    "an override's value": (
+        TINY,
+        ["train.epochs=many"],
+        "override train.epochs=many: train.epochs: expected a valid integer, got 'many'",
+    ),
+    "an override's layer": (TINY, ["model.dens1.features=3"], "no 'dens1' in model; nearest: dense1"),
+    "an override without =": (TINY, ["seed"], "expected an override dotted.key=value, got 'seed'"),
+    "an override's YAML": (TINY, ["seed=[1"], "override seed=[1"),
+    "a module": (TINY, ["--import", "no_such_module"], "--import no_such_module: No module named"),
+    "an out that is a file": (TINY, ["--out", "tiny.yaml"], "tiny.yaml: cannot be made: File exists"),
+}
+
+
+@pytest.mark.parametrize("name", MISTAKES)
+def test_a_mistake_is_one_line_and_exit_code_2_and_nothing_is_written(typed, here, name):
+    text, arguments, message = MISTAKES[name]
+    if text is not None:
+        Path("tiny.yaml").write_text(text)
+        arguments = ["tiny.yaml", *arguments]
+    before = contents(here)
+    code, out, err = typed(*arguments)
+    assert (code, out) == (2, "")
+    assert err.startswith("error: ")
+    assert message in err
+    assert err.count("\n") == 1
+    assert err.endswith("\n")
+    assert contents(here) == before
+
+
+def test_a_mistake_has_no_traceback_in_a_process_of_its_own_either(here):
+    done = spawned(ROOT / "train.py", "tiny.yaml", "train.epoch=3")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("error: override train.epoch=3: train.epoch: unknown key; nearest: epochs")
+    assert done.stderr.count("\n") == 1
+    assert contents(here) == ["tiny.yaml"]
+
+
+def test_a_missing_data_set_says_what_was_looked_for_and_where(typed, here, monkeypatch):
+    (here / "empty").mkdir()
+    monkeypatch.setenv("FNN_DATA", str(here / "empty"))
+    monkeypatch.setenv("HOME", str(here / "home"))
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    before = contents(here)
+    code, out, err = typed(str(ROOT / "configs" / "mnist_mlp.yaml"))
+    assert (code, out) == (2, "")
+    assert re.match(
+        r"error: \S*mnist_mlp\.yaml:\d+: data\.source: mnist: expected the files train-images-idx3", err
+    )
+    for folder in ("empty/mnist", "data/mnist", "home/.cache/fnn/mnist"):
+        assert str(here / folder) in err
+    assert "FNN_DATA" in err
+    assert err.count("\n") == 1
+    assert contents(here) == before
+
+
+def test_an_override_of_several_lines_is_one_run_that_can_be_repeated(typed, here):
+    code, _, err = typed("tiny.yaml", "model=[flatten,\n  {dense: 3}]", "--out", "out")
+    assert code == 0, err
+    code, _, err = typed("out/config.yaml", "--out", "again")
+    assert code == 0, err
+    one, two = (json.loads((here / name / "summary.json").read_text()) for name in ("out", "again"))
+    assert one["params_sha256"] == two["params_sha256"]
+
+
+def test_a_fault_of_our_own_keeps_its_traceback(typed, monkeypatch):
+    def fault(*arguments, **keywords):
+        raise ValueError("a bug")
+
+    monkeypatch.setattr("fnn.commands.train.build", fault)
+    with pytest.raises(ValueError, match="a bug"):
+        typed("tiny.yaml")
+
+
+# ---------------------------------------------------------------- help, summary
+
+
+def test_help_lists_every_field_with_type_default_and_meaning(typed):
+    code, out, _ = typed("--help")
+    assert code == 0
+    lines = [re.sub(r"\s+", " ", line).strip() for line in out.splitlines()]
+    assert len(fields()) >= 19
+    for row in fields():
+        assert " ".join(row) in lines
+    for option in ("--out", "--overwrite", "--import", "KEY=VALUE"):
+        assert option in out
+    code, out, _ = typed("train", "--help", entry=cli.main)
+    assert code == 0
+    assert "train.batch_size" in out
+
+
+def test_without_arguments_the_commands_are_shown(typed):
+    code, out, err = typed(entry=cli.main)
+    assert code in (0, 2)
+    for text in ("train", "Train from a config.", "summary", "Print a config's model as a table"):
+        assert text in out + err
+
+
+def test_summary_prints_the_table_of_the_model(typed, here):
+    before = contents(here)
+    code, out, err = typed("summary", "tiny.yaml", "model.dense1.features=5", entry=cli.main)
+    assert (code, err) == (0, "")
+    model = fnn.serial(fnn.flatten, fnn.dense(5), fnn.relu, fnn.dense(3))
+    table = fnn.summary(model, jax.ShapeDtypeStruct((1, 4, 4, 1), jnp.float32))
+    assert out == f"{table}\n"
+    assert f"{16 * 5 + 5 + 5 * 3 + 3}" in out.splitlines()[-1]
+    assert contents(here) == before
+
+
+def test_a_mistake_in_summary_is_one_line_too(typed):
+    code, out, err = typed("summary", "tiny.yaml", "model.2=rleu", entry=cli.main)
+    assert (code, out) == (2, "")
+    assert err.startswith("error: override model.2=rleu: model.2: unknown layer 'rleu'; nearest: relu")
+    assert err.count("\n") == 1
+
+
+def test_both_entry_points_are_declared():
+    import tomllib
+
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert project["scripts"] == {"fnn": "fnn.cli:main"}
+    assert "train_script()" in (ROOT / "train.py").read_text()
