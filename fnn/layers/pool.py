@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Sequence
 
@@ -16,7 +15,7 @@ from fnn.layers.affine import acc
 from fnn.layers.checks import need_floating, per_axis, sizes, spatial_axes
 from fnn.layers.conv import Size
 from fnn.layers.padding import Padding, check_padding, pairs
-from fnn.layers.windows import window_slices
+from fnn.layers.windows import reduce_windows
 from fnn.registry import register
 
 
@@ -48,7 +47,7 @@ def max_pool(window: Size, stride: Size | None = None, padding: Padding = "VALID
         cells, steps, sides = _geometry("max_pool", x, window, stride, padding)
         _counts(x.shape[1:-1], cells, steps, sides)
         lowest = -np.inf if jnp.issubdtype(x.dtype, jnp.floating) else np.iinfo(x.dtype).min
-        return functools.reduce(_larger, window_slices(x, cells, steps, sides, fill=lowest))
+        return reduce_windows(x, cells, steps, sides, lowest, _larger)
 
     return stateless("max_pool", forward)
 
@@ -76,7 +75,7 @@ def avg_pool(window: Size, stride: Size | None = None, padding: Padding = "VALID
         cells, steps, sides = _geometry("avg_pool", x, window, stride, padding)
         need_floating(x)
         wide = x.astype(acc(x.dtype))
-        total = functools.reduce(jnp.add, window_slices(wide, cells, steps, sides, fill=0.0))
+        total = reduce_windows(wide, cells, steps, sides, 0.0, jnp.add)
         share = jnp.asarray(1 / _counts(x.shape[1:-1], cells, steps, sides), wide.dtype)
         return (total * share).astype(x.dtype)
 
