@@ -179,6 +179,7 @@ def remat(layer: Layer) -> Layer:
 
     Source: Chen et al. 2016, arXiv:1604.06174; ``jax.checkpoint``.
     """
+    _refuse_constructor("remat", layer)
 
     def apply(
         params: Params, state: State, x: Any, *, key: Key | None = None, train: bool = False
@@ -230,7 +231,10 @@ class _Init(_Run):
         return y
 
     def join(self, function: Callable[[dict[str, Any]], Any], outputs: dict[str, Any]) -> Any:
-        return jax.eval_shape(function, outputs)
+        in_order = list(outputs)  # a dict of arrays comes out of JAX with its keys sorted
+        return jax.eval_shape(
+            lambda ys: function(dict(zip(in_order, ys, strict=True))), list(outputs.values())
+        )
 
 
 Flow = Callable[[_Run, Children, Any], Any]
@@ -327,8 +331,12 @@ def _output(layer: Layer, params: Params, state: State, x: Any) -> Any:
 def _check_constant(body: Layer, key: Key, x: Any) -> None:
     with inside("layer"):
         y = jax.eval_shape(lambda k, v: body.apply(*body.init(k, v), v)[0], key, x)
-        if y != x:
+        if jax.tree.map(_form, y) != jax.tree.map(_form, x):
             raise LayerError(f"expected a layer whose output is like its input to repeat, got {x} and {y}")
+
+
+def _form(array: Any) -> tuple[Any, ...]:
+    return (*array.shape, array.dtype)
 
 
 def _has_convolution(layer: Layer) -> bool:

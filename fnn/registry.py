@@ -50,7 +50,7 @@ def _add(item: Any, group: str) -> Any:
         raise ValueError(f"register: group must be one of {', '.join(registry)}, got {group!r}")
     name = item.kind if isinstance(item, Layer) else item.__name__
     known = registry[group].setdefault(name, item)
-    if known is not item and _home(known) != _home(item):
+    if known is not item and (isinstance(item, Layer) or _home(known) != _home(item)):
         raise ValueError(f"register: {group} {name!r} is taken by {_home(known)}")
     registry[group][name] = item
     return item

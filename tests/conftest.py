@@ -23,6 +23,7 @@ STRICT = {
     "test_layer.py",
     "test_losses.py",
     "test_metrics.py",
+    "test_repeat.py",
 }
 
 

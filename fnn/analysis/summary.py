@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
-from fnn.layer import Layer, Params, State, map_layers, spec
-from fnn.trees import count
+from fnn.layer import Key, Layer, Params, State, join, map_layers, spec
+from fnn.trees import count, paths
+
+_COPIES = "@copies"  # no parameter is named so
 
 
 @dataclass(frozen=True)
@@ -19,9 +23,9 @@ class Row:
         path: Its place in the model.
         kind: What it is.
         output: The shape of its output, with the batch.
-        parameters: The number of its parameters.
+        parameters: The number of its parameters; of a repeated layer, in all copies.
         flops: Floating-point operations of a forward pass over the whole batch, as XLA counts them: a
-            multiplication and an addition are two.
+            multiplication and an addition are two; of a repeated layer, in all copies.
     """
 
     path: str
@@ -73,30 +77,44 @@ def summary(model: Layer, x: Any) -> Summary:
         ────────────────────────────────────────
         total                          58  0.000
     """
-    rows: list[Row] = []
+    rows: dict[str, Row] = {}
 
     def watch(path: str, layer: Layer) -> Layer:
         return layer if layer.children else _watched(path, layer, rows)
 
+    watched = map_layers(watch, model)
     x = spec(x)
-    params, state = jax.eval_shape(model.init, jax.random.key(0), x)
-    jax.eval_shape(map_layers(watch, model).apply, params, state, x)
-    total = count(params)
-    return Summary(tuple(rows), total, sum(row.flops for row in rows))
+    params, state = jax.eval_shape(watched.init, jax.random.key(0), x)
+    jax.eval_shape(watched.apply, params, state, x)
+    copies = {path: math.prod(leaf.shape) for path, leaf in paths(params).items()}
+    table = tuple(_times(copies[join(path, _COPIES)], row) for path, row in rows.items())
+    return Summary(table, sum(row.parameters for row in table), sum(row.flops for row in table))
 
 
-def _watched(path: str, layer: Layer, rows: list[Row]) -> Layer:
-    """The same leaf layer, which adds a row whenever it is applied."""
+def _watched(path: str, layer: Layer, rows: dict[str, Row]) -> Layer:
+    """The same leaf layer, which notes its row when it is applied, and counts its copies.
+
+    For those it has a scalar among its parameters, which becomes an array where parameters are stacked.
+    """
+
+    def init(key: Key, x: Any) -> tuple[Params, State]:
+        params, state = layer.init(key, x)
+        return {**params, _COPIES: jnp.zeros(())}, state
 
     def apply(params: Params, state: State, x: Any, *, key: Any = None, train: bool = False) -> Any:
-        y, state_after = layer.apply(params, state, x, key=key, train=train)
-        shapes = spec((params, state, x))
-        lowered = jax.jit(lambda p, s, v: layer.apply(p, s, v)[0]).lower(*shapes)
-        cost = lowered.cost_analysis() or {}
-        rows.append(Row(path, layer.kind, tuple(y.shape), count(params), float(cost.get("flops", 0.0))))
-        return y, state_after
+        own = {name: leaf for name, leaf in params.items() if name != _COPIES}
+        y, new_state = layer.apply(own, state, x, key=key, train=train)
+        if path not in rows:
+            lowered = jax.jit(lambda p, s, v: layer.apply(p, s, v)[0]).lower(*spec((own, state, x)))
+            cost = lowered.cost_analysis() or {}
+            rows[path] = Row(path, layer.kind, tuple(y.shape), count(own), float(cost.get("flops", 0.0)))
+        return y, new_state
 
-    return replace(layer, apply=apply)
+    return replace(layer, init=init, apply=apply)
+
+
+def _times(copies: int, row: Row) -> Row:
+    return replace(row, parameters=copies * row.parameters, flops=copies * row.flops)
 
 
 def _line(row: tuple[str, ...], widths: list[int]) -> str:

@@ -95,12 +95,12 @@ def train(
     log: list[dict[str, Any]] = []
     try:
         result = _fit(experiment, parts, recipe, _recorder(log, out, on_log), on_progress)
+        params, state = recipe.evaluated(result.train_state), result.train_state.state
+        findings = _findings(recipe, parts.dataset, params, state)
     except (DivergedError, KeyboardInterrupt) as error:
         status = "diverged" if isinstance(error, DivergedError) else "interrupted"
         _write(out, "summary.json", _json({"status": status, **_position(log), **_surroundings()}))
         raise
-    params, state = recipe.evaluated(result.train_state), result.train_state.state
-    findings = _findings(recipe, parts.dataset, params, state)
     raw = None if experiment.train.ema is None else result.train_state.params
     _write(out, "model.safetensors", save_weights(params, state, _metadata(config, parts), raw))
     seconds = {

@@ -109,8 +109,8 @@ def table_conv(table: Sequence[Sequence[int]], kernel: int) -> Layer:
 
     The parameter ``kernel`` is ``(kernel, kernel, connections)``, in the order of the table.
     """
-    sources = np.concatenate([np.asarray(maps) for maps in table])
-    targets = np.repeat(np.arange(len(table)), [len(maps) for maps in table])
+    sources = np.concatenate([np.asarray(maps, np.int32) for maps in table])
+    targets = np.repeat(np.arange(len(table), dtype=np.int32), [len(maps) for maps in table])
     inputs = int(sources.max()) + 1
 
     def init(key: Key, x: Shaped) -> Params:

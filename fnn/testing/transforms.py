@@ -7,8 +7,9 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax import Array
 
-from fnn.layer import spec
+from fnn.layer import Key, spec
 from fnn.testing.compare import close, equal, made, outcome, stack
 from fnn.testing.law import Trial, law
 
@@ -33,24 +34,28 @@ def init_under_jit(t: Trial) -> None:
 @law
 def vmap_over_inputs(t: Trial) -> None:
     """Mapped over inputs, a layer gives what it gives for each."""
-    xs = t.inputs(3)
-    for mode, train in t.modes.items():
-        one = functools.partial(t.layer.apply, t.params, t.state, train=train)
-        mapped = jax.jit(jax.vmap(lambda x, one=one: one(x, key=t.key)))(xs)
-        close(mode, outcome(mapped), stack([t.run(x, train=train) for x in xs]))
+    xs, modes = t.inputs(3), t.modes
+
+    def one(x: Array) -> Any:
+        apply = functools.partial(t.layer.apply, t.params, t.state, x, key=t.key)
+        return {mode: outcome(apply(train=train)) for mode, train in modes.items()}
+
+    each = [{mode: t.run(x, train=train) for mode, train in modes.items()} for x in xs]
+    close("vmap", jax.jit(jax.vmap(one))(xs), stack(each))
 
 
 @law
 def vmap_over_params(t: Trial) -> None:
-    """Mapped over stacked parameters and state, a layer is an ensemble."""
+    """Mapped over keys, and so over parameters and state, a layer is an ensemble."""
+    modes = t.modes
+
+    def member(key: Key) -> Any:
+        params, state = t.layer.init(key, spec(t.x))
+        apply = functools.partial(t.compiled, params, state, t.x, key=t.key)
+        return made((params, state)) | {mode: outcome(apply(train=train)) for mode, train in modes.items()}
+
     keys = jax.random.split(t.init_key, 2)
-    alone = [t.layer.init(key, spec(t.x)) for key in keys]
-    stacked = jax.jit(jax.vmap(lambda key: t.layer.init(key, spec(t.x))))(keys)
-    close("init", made(stacked), stack([made(member) for member in alone]))
-    for mode, train in t.modes.items():
-        one = functools.partial(t.compiled, x=t.x, key=t.key, train=train)
-        mapped = jax.vmap(lambda p, s, one=one: one(p, s), axis_size=2)(*stacked)
-        close(mode, outcome(mapped), stack([outcome(one(*member)) for member in alone]))
+    close("vmap", jax.jit(jax.vmap(member))(keys), stack([member(key) for key in keys]))
 
 
 @law
