@@ -169,6 +169,18 @@ def test_noise_is_that_of_the_plain_model() -> None:
     np.testing.assert_array_equal(fnn.captured(state)["dropout1"], expected)
 
 
+def test_a_captured_model_is_a_model_like_any_other() -> None:
+    expected, seen = by_hand(X), []
+    again = fnn.map_layers(lambda path, layer: seen.append(path) or layer, fnn.capture(MODEL, "block*"))
+    assert sorted(seen) == list(expected)
+    _, state = again.apply(PARAMS, STATE, X)
+    assert_close(fnn.captured(state), {path: y for path, y in expected.items() if path.startswith("block")})
+    _, state = fnn.capture(fnn.capture(MODEL, "block"), "head").apply(PARAMS, STATE, X)
+    assert_close(fnn.captured(state), {path: expected[path] for path in ("block", "head")})
+    _, state = fnn.serial(fnn.relu, inner=fnn.capture(fnn.tanh)).apply({}, {}, X)
+    assert_close(fnn.captured(state), {"inner": np.tanh(np.maximum(X, 0))})
+
+
 def test_names_and_kinds_stay() -> None:
     block = fnn.named("block", fnn.separable_conv(4, 3))
     assert (fnn.capture(block).name, fnn.capture(block).kind) == ("block", "separable_conv")

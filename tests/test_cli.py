@@ -80,7 +80,7 @@ def test_train_py_trains_and_says_the_result_and_the_folder(here):
     figures = summary["test"]
     assert result == f"test loss {figures['loss']:.4f}  accuracy {100 * figures['accuracy']:.2f} %"
     assert re.fullmatch(r"run out  \(\d+\.\d s\)", place)
-    assert re.search(r"epoch 2  step 4/4  loss \d.*accuracy \d.*examples/s", done.stderr)
+    assert re.search(r"epoch 2/2  step 4/4  loss \d.*accuracy \d.*examples/s", done.stderr)
     assert "Warning" not in done.stderr
     assert "# train.epochs=2" in (here / "out" / "config.yaml").read_text().splitlines()
 
@@ -225,6 +225,7 @@ MISTAKES = {
     "an override's layer": (TINY, ["model.dens1.features=3"], "no 'dens1' in model; nearest: dense1"),
     "an override without =": (TINY, ["seed"], "expected an override dotted.key=value, got 'seed'"),
     "an override's YAML": (TINY, ["seed=[1"], "override seed=[1"),
+    "an override of two lines": (TINY, ["train.epochs=[1,\n 2]"], "train.epochs: expected a valid integer"),
     "a module": (TINY, ["--import", "no_such_module"], "--import no_such_module: No module named"),
     "an out that is a file": (TINY, ["--out", "tiny.yaml"], "tiny.yaml: cannot be made: File exists"),
 }

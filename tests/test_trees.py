@@ -28,6 +28,7 @@ def test_paths_are_sorted_and_lead_to_the_leaves() -> None:
     found = paths(TREE)
     assert list(found) == ["features/conv10/kernel", "features/conv2/kernel", "head/bias", "head/kernel"]
     assert found["head/kernel"] is TREE["head"]["kernel"]
+    assert list(paths({"a": {"b": 1}, "a-c": 2})) == ["a-c", "a/b"]  # by the whole path, as text
     assert paths({}) == {}
     assert paths({"a": {}}) == {}
 

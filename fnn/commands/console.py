@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 
 from fnn.training import Progress
@@ -25,9 +25,8 @@ class TrainingBar:
     def __init__(self) -> None:
         self.console = Console(stderr=True)
         self.bar = Bar(
-            TextColumn("epoch {task.fields[epoch]}"),
-            BarColumn(),
-            MofNCompleteColumn(),
+            TextColumn("{task.fields[epoch]}"),
+            BarColumn(bar_width=10),
             TextColumn("{task.fields[figures]}"),
             TimeRemainingColumn(),
             console=self.console,
@@ -38,7 +37,7 @@ class TrainingBar:
 
     def __enter__(self) -> Self:
         self.bar.__enter__()
-        self.task = self.bar.add_task("", total=None, epoch=0, figures="compiling")
+        self.task = self.bar.add_task("", total=None, epoch="", figures="compiling")
         return self
 
     def __exit__(
@@ -50,14 +49,12 @@ class TrainingBar:
         """Show how far the run is."""
         speed = f"{progress.examples_per_second:,.0f} examples/s"
         text = f"{figures(progress.figures)}  {speed}"
-        self.bar.update(
-            self.task, completed=progress.step, total=progress.steps, epoch=progress.epoch, figures=text
-        )
+        epoch = f"epoch {progress.epoch}/{progress.epochs}"
+        self.bar.update(self.task, completed=progress.step, total=progress.steps, epoch=epoch, figures=text)
         last = progress.step == progress.steps
         if not self.console.is_terminal and (last or time.monotonic() - self.printed > _SELDOM):
             self.printed = time.monotonic()
-            where = f"epoch {progress.epoch}  step {progress.step}/{progress.steps}"
-            print(f"{where}  {text}", file=sys.stderr, flush=True)
+            print(f"{epoch}  step {progress.step}/{progress.steps}  {text}", file=sys.stderr, flush=True)
 
 
 def figures(values: dict[str, Any]) -> str:

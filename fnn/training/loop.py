@@ -31,7 +31,7 @@ class Progress:
 
     Attributes:
         step, steps: Done, and in all.
-        epoch: The running one, from 1.
+        epoch, epochs: The running one, from 1, and how many there are.
         figures: The means since the last logged point: loss, metrics.
         examples_per_second: Since the last report.
     """
@@ -39,6 +39,7 @@ class Progress:
     step: int
     steps: int
     epoch: int
+    epochs: int
     figures: dict[str, Any]
     examples_per_second: float
 
@@ -159,7 +160,8 @@ class _Meter:
         now = time.perf_counter()
         speed = (self.step - self.reported_step) * self.batch / max(now - self.reported, 1e-9)
         self.reported, self.reported_step = now, self.step
-        return Progress(self.step, self.steps, self._epoch(), self._figures(), speed)
+        epochs = self.steps // self.steps_per_epoch
+        return Progress(self.step, self.steps, self._epoch(), epochs, self._figures(), speed)
 
     def record(self) -> Record:
         """What is logged of the steps since the last record."""

@@ -59,6 +59,7 @@ VALID = 2 * (2 * 3 * 3 * 4 * 8 * 6 * 5 + 8 * 6 * 5)  # 2 pictures, 6 x 5 windows
         (fnn.conv(6, 3, padding="VALID"), (1, 10, 4), (1, 8, 6), 3 * 4 * 6 + 6, 2 * 3 * 4 * 6 * 8 + 8 * 6),
         (fnn.relu, (2, 7), (2, 7), 0, 14),
         (fnn.flatten, (2, 3, 4, 5), (2, 60), 0, 0),
+        (fnn.dropout(0.5), (2, 7), (2, 7), 0, 0),  # as in evaluation
     ],
 )
 def test_a_layer_has_the_parameters_and_flops_of_its_formula(layer, shape, output, parameters, flops):

@@ -225,6 +225,13 @@ def test_a_seed_holds_out_other_rows(base):
     assert not np.array_equal(held[0].inputs, held[1].inputs)
 
 
+def test_a_seed_is_the_order_of_the_examples_too():
+    train = {"batch_size": 4}
+    runs = [fnn.train(small(seed=seed, model={"linear": 3}, train=train)) for seed in (0, 0, 1)]
+    hashes = [run.summary["params_sha256"] for run in runs]  # all begin at zero, and draw nothing
+    assert hashes[0] == hashes[1] != hashes[2]
+
+
 # ---------------------------------------------------------------- the fields of train
 
 
@@ -269,6 +276,12 @@ def test_an_accumulated_schedule_counts_updates():
     run = fnn.train(small(optimizer={"sgd": {"learning_rate": schedule}}, train=train))
     rates = [record["learning_rate"] for record in run.log]  # 8 steps, 4 updates
     np.testing.assert_allclose(rates, [1, 1, 0.75, 0.75, 0.5, 0.5, 0.25, 0.25], atol=1e-6)
+
+
+def test_a_batchs_losses_are_summed_or_averaged():
+    mean, total = (fnn.train(small(train={"reduction": how})).log[0] for how in ("mean", "sum"))
+    np.testing.assert_allclose(total["loss"], 8 * mean["loss"], rtol=1e-5)
+    np.testing.assert_allclose(total["gradient_norm"], 8 * mean["gradient_norm"], rtol=1e-4)
 
 
 def test_the_gradient_is_clipped_to_its_largest_norm():

@@ -269,6 +269,12 @@ def test_inputs_are_augmented_before_they_are_normalised_and_only_in_training():
         np.testing.assert_array_equal(got.astype(np.float32), expected)
 
 
+def test_inputs_are_normalised_before_they_are_narrowed():
+    made = recipe(normalize=lambda x: x - 1000, dtype=jnp.bfloat16)
+    got = made.prepare(np.array([[1000.5], [1001.25]], np.float32))  # 8 bits cannot tell them from 1000
+    np.testing.assert_array_equal(got.astype(np.float32), [[0.5], [1.25]])
+
+
 def test_augmentation_sees_float32():
     seen = []
     made = recipe(augment=lambda key, x: seen.append(x.dtype) or x, dtype=jnp.bfloat16)
