@@ -140,6 +140,7 @@ def test_a_byte_order_mark_and_windows_line_ends_are_read(config):
         ("loss: 'hinge\n", 2, "unexpected end"),
         ("seed: 0\n---\nseed: 1\n", 2, "another document"),
         ("seed: 0\n<<: {loss: hinge}\n", 2, ""),  # a merge is an alias by another name
+        ("%YAML 1.1\n---\nseed: 010\n", 1, "1.1"),  # there 010 is 8, and yes is true
         ("seed: 0\nloss: x\x00y\n", 2, "#x0000"),
         ("seed: 0\nloss: x\x07y\n", 2, "#x0007"),
     ],
@@ -236,6 +237,27 @@ def test_a_scalar_that_gets_a_second_argument_becomes_the_first(config):
     assert tree["model"][5] == {"dense": {"features": 10, "bias": False}}
     tree = overridden(config(), "optimizer.sgd.learning_rate=0.5")
     assert tree["optimizer"] == {"sgd": {"learning_rate": 0.5}}
+
+
+def test_a_list_that_gets_a_second_argument_becomes_the_first(config):
+    names = {"mlp": "features", "residual": "body", "concat": "branches"}.get
+
+    def changed(layer, text):
+        document = config(f"model:\n  - {layer}\n")
+        override(document, [text], names)
+        return document.tree["model"][0]
+
+    assert changed("mlp: [4, 3]", "model.mlp1.dropout_rate=0.5") == {
+        "mlp": {"features": [4, 3], "dropout_rate": 0.5}
+    }
+    assert changed("mlp: [4, 3]", "model.mlp1.features=[5, 3]") == {"mlp": {"features": [5, 3]}}
+    assert changed("residual: [relu]", "model.residual1.skip=tanh") == {
+        "residual": {"body": ["relu"], "skip": "tanh"}
+    }
+    assert changed("residual: [relu]", "model.residual1.body=[tanh]") == {"residual": {"body": ["tanh"]}}
+    # what is in the list is reached as before
+    assert changed("residual: [relu]", "model.residual1.relu1=tanh") == {"residual": ["tanh"]}
+    assert changed("mlp: [4, 3]", "model.mlp1.0=5") == {"mlp": [5, 3]}
 
 
 def test_another_name_replaces_the_choice_and_a_note_says_so(config):
