@@ -105,7 +105,7 @@ def call(constructor: Callable[..., Any], name: str, arguments: Any, path: Path,
     for key, parameter in parameters.items():
         required = parameter.default is parameter.empty and key not in (variable, rest)
         if required and key not in keywords:
-            raise ConfigError(path, f"{name} needs {key!r}: {name}{inspect.signature(constructor)}")
+            raise ConfigError(path, f"{name} needs {key!r}: {name}{_form(constructor)}")
     try:
         return constructor(*positional, **keywords)
     except ConfigError:
@@ -123,6 +123,12 @@ def _by_name(constructor: Callable[..., Any], name: str, arguments: Any, path: P
     if first is None:
         raise ConfigError(path, f"{name} takes no arguments, got {shown(arguments)}")
     return {first.name: arguments}
+
+
+def _form(constructor: Callable[..., Any]) -> inspect.Signature:
+    """The signature without its types, to be shown."""
+    parameters = inspect.signature(constructor).parameters.values()
+    return inspect.Signature([p.replace(annotation=p.empty) for p in parameters])
 
 
 def _hints(constructor: Callable[..., Any]) -> dict[str, Any]:

@@ -172,7 +172,7 @@ class _Override:
         if old != name and old is not None:
             self.document.notes.append(f"{self.text} replaces {dotted(path)}: {old}")
         arguments = node[name] if isinstance(node, dict) and old == name else None
-        if rest and not isinstance(arguments, (dict, list)):
+        if rest and not isinstance(arguments, dict) and not _leads_into(arguments, rest[0]):
             arguments = self._by_name(name, arguments)
         new, path = self._set(arguments, rest, value, (*path, name), choice=False)
         return {name: new}, path
@@ -201,6 +201,11 @@ def child_names(layers: list[Any]) -> list[str]:
             numbers[kind] = numbers.get(kind, 0) + 1
         names.append(str(own) if own is not None else f"{kind}{numbers[kind]}")
     return names
+
+
+def _leads_into(arguments: Any, key: str) -> bool:
+    """Whether a key is an index or a name in a list."""
+    return isinstance(arguments, list) and bool(_NUMBER.fullmatch(key) or key in child_names(arguments))
 
 
 def _choice_name(node: Any) -> str | None:
@@ -241,6 +246,8 @@ def _parse(text: str, source: str, lines: dict[Path, int]) -> Any:
 
 def _refuse(event: Any, source: str) -> None:
     line = event.start_mark.line + 1
+    if getattr(event, "version", None) not in (None, (1, 2)):
+        raise ConfigError((), f"{source}:{line}: expected YAML 1.2, got {'.'.join(map(str, event.version))}")
     if getattr(event, "tag", None) is not None:
         raise ConfigError((), f"{source}:{line}: tags are refused, a config is plain data: {event.tag}")
     if getattr(event, "value", None) == "<<" and event.style is None:

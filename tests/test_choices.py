@@ -151,7 +151,7 @@ def test_convert_gets_annotation_value_and_place_of_each_argument() -> None:
             {"features": 8, "kernal": 5},
             "model.0.it.kernal: unknown argument of build; nearest: kernel, ",
         ),
-        (build, {"kernel": 5}, "model.0.it: build needs 'features': build(features: "),
+        (build, {"kernel": 5}, "model.0.it: build needs 'features': build(features, "),
         (build, None, "model.0.it: build needs 'features': "),
         (build, {"features": "8"}, "model.0.it.features: expected a valid integer, got '8'"),
         (build, "8", "model.0.it: expected a valid integer, got '8'"),

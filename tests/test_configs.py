@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import math
-import os
 from pathlib import Path
 
 import jax
@@ -19,12 +18,8 @@ from fnn.experiment.build import build_data
 FOLDER = Path(fnn.__file__).parents[1] / "configs"
 CONFIGS = sorted(FOLDER.glob("*.yaml"))
 
-needs_mnist = [
-    pytest.mark.data,
-    pytest.mark.skipif("FNN_DATA" not in os.environ, reason="needs MNIST under $FNN_DATA"),
-]
 EACH = [
-    pytest.param(file, id=file.stem, marks=needs_mnist if file.stem.startswith("mnist") else [])
+    pytest.param(file, id=file.stem, marks=pytest.mark.data if file.stem.startswith("mnist") else [])
     for file in CONFIGS
 ]
 
@@ -111,7 +106,6 @@ def test_a_schedule_ends_with_the_run(file):
 
 
 @pytest.mark.data
-@pytest.mark.skipif("FNN_DATA" not in os.environ, reason="needs MNIST under $FNN_DATA")
 def test_lenet5_is_padded_with_the_background():
     experiment = read(FOLDER / "mnist_lenet5_1998.yaml")
     background = build(experiment, data=data_of(FOLDER / "mnist_mlp.yaml")).normalizer(

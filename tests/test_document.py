@@ -140,7 +140,7 @@ def test_a_byte_order_mark_and_windows_line_ends_are_read(config):
         ("loss: 'hinge\n", 2, "unexpected end"),
         ("seed: 0\n---\nseed: 1\n", 2, "another document"),
         ("seed: 0\n<<: {loss: hinge}\n", 2, ""),  # a merge is an alias by another name
-        ("%YAML 1.1\n---\nseed: 010\n", 1, "1.1"),  # there 010 is 8, and yes is true
+        ("%YAML 1.1\n---\nseed: 010\n", 2, "1.1"),  # there 010 is 8, and yes is true
         ("seed: 0\nloss: x\x00y\n", 2, "#x0000"),
         ("seed: 0\nloss: x\x07y\n", 2, "#x0007"),
     ],

@@ -56,8 +56,25 @@ def test_the_commands_shown_name_configs_and_overrides_that_are_read():
 
 
 @pytest.mark.parametrize("file", sorted((ROOT / "configs").glob("*.yaml")), ids=lambda file: file.stem)
-def test_every_config_is_named(file):
-    assert f"configs/{file.name}" in TEXT
+def test_every_config_is_listed_with_the_result_that_its_head_says(file):
+    rows = [line for line in TEXT.splitlines() if line.startswith("|") and f"configs/{file.name}" in line]
+    assert len(rows) == 1
+    head = re.search(
+        r"^# Expected: (.+?)(?: % \(.*\))?\. .*?(\d+ s)\.$", file.read_text(), flags=re.MULTILINE
+    )
+    assert head, "its head says no result"
+    *_, result, seconds, _ = rows[0].split("|")
+    assert (result.strip(), seconds.strip()) == head.groups()
+
+
+def test_the_first_figure_is_that_of_digits_cnn():
+    head = re.search(
+        r"^# Expected: ([\d.]+) ", (ROOT / "configs/digits_cnn.yaml").read_text(), flags=re.MULTILINE
+    )
+    first = re.search(r"\*\*([\d.]+) %", TEXT)
+    assert head
+    assert first
+    assert first[1] == head[1]
 
 
 def test_no_figure_is_missing():

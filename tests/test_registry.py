@@ -83,7 +83,7 @@ def test_registering_again_is_harmless_and_a_redefinition_replaces() -> None:
 def test_every_public_layer_and_model_is_registered_under_its_public_name() -> None:
     from fnn import layers
 
-    helpers = {"INITIALIZERS", "initializer"}
+    no_layers = {"INITIALIZERS", "initializer"}
     for name in {
         *layers.__all__,
         *models.__all__,
@@ -93,7 +93,7 @@ def test_every_public_layer_and_model_is_registered_under_its_public_name() -> N
         "concat",
         "repeat",
         "remat",
-    } - helpers:
+    } - no_layers:
         assert registry["layer"][name] is getattr(fnn, name), name
 
 

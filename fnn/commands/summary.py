@@ -13,7 +13,7 @@ def summarise(experiment: Experiment) -> Summary:
     """The table of an experiment's model, for one example.
 
     Raises:
-        ConfigError, DataError: As in `fnn.train`.
+        ConfigError: As in `fnn.train`.
     """
     parts = build(experiment)
     shape = parts.dataset.train.inputs.shape[1:]

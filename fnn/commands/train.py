@@ -76,7 +76,7 @@ def train(
         folder: Makes the run's folder, once everything has been checked; None: nothing is written.
 
     Raises:
-        ConfigError, DataError: Something does not fit, before anything is compiled or written.
+        ConfigError: Something does not fit, before anything is compiled or written.
         DivergedError: The loss is not finite any more.
 
     Example:

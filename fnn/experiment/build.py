@@ -14,7 +14,7 @@ from jax import Array
 
 from fnn import optim
 from fnn.choices import ConfigError, Path, call, find, plain, read_choice
-from fnn.data import Dataset, Normalizer, compose, fit_normalizer, steps_per_epoch
+from fnn.data import DataError, Dataset, Normalizer, compose, fit_normalizer, steps_per_epoch
 from fnn.experiment.model import build_model
 from fnn.experiment.schema import DataSection, Experiment
 from fnn.layer import Layer, LayerError
@@ -68,9 +68,8 @@ def build(experiment: Experiment, model: Layer | None = None, data: Dataset | No
         data: Used in place of the config's.
 
     Raises:
-        ConfigError: A name, an argument or a shape does not fit; of an experiment that was read, the message
-            begins with file and line.
-        DataError: The data set is missing or broken.
+        ConfigError: A name, an argument or a shape does not fit, or the data set is missing or broken; of an
+            experiment that was read, the message begins with file and line.
     """
     with experiment.document.located():
         return _build(experiment, model, data)
@@ -80,7 +79,7 @@ def _build(experiment: Experiment, model: Layer | None, data: Dataset | None) ->
     train = experiment.train
     dataset = data if data is not None else build_data(experiment.data)
     if experiment.data.validation:
-        dataset = dataset.hold_out(experiment.data.validation, experiment.seed)
+        dataset = _hold_out(dataset, experiment)
     config = experiment.model if model is None else None
     model = build_model(experiment.model) if model is None else model
     dtype = jnp.dtype(experiment.precision)
@@ -114,12 +113,18 @@ def _build(experiment: Experiment, model: Layer | None, data: Dataset | None) ->
     )
 
 
+def _hold_out(dataset: Dataset, experiment: Experiment) -> Dataset:
+    try:
+        return dataset.hold_out(experiment.data.validation, experiment.seed)
+    except DataError as error:
+        raise ConfigError(("data", "validation"), str(error)) from None
+
+
 def build_data(section: DataSection) -> Dataset:
     """The data set that a config names, whole.
 
     Raises:
-        ConfigError: The source or an argument is unknown.
-        DataError: Its files are missing or broken.
+        ConfigError: The source or an argument is unknown, or its files are missing or broken.
     """
     name, arguments, path = read_choice(section.source, ("data", "source"))
     source = find(name, registry["source"], "data source", path)

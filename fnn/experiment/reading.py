@@ -18,7 +18,7 @@ def read(file: str | FilePath, overrides: Iterable[str] = ()) -> Experiment:
     """An experiment from a config file and overrides, checked against the schema.
 
     Args:
-        file: YAML. A relative ``data.path`` in it is relative to the file; in an override, to the working
+        file: YAML. A relative path of data in it is relative to the file; in an override, to the working
             folder.
         overrides: Texts ``dotted.key=value``, the value in YAML.
 
@@ -44,8 +44,10 @@ def read(file: str | FilePath, overrides: Iterable[str] = ()) -> Experiment:
 
 def _make_absolute(tree: dict[str, Any], folder: FilePath) -> None:
     data = tree.get("data")
-    if isinstance(data, dict) and isinstance(data.get("path"), str):
-        data["path"] = str((folder / FilePath(data["path"]).expanduser()).resolve())
+    source = data.get("source") if isinstance(data, dict) else None
+    for place in (data, *(source.values() if isinstance(source, dict) else ())):
+        if isinstance(place, dict) and isinstance(place.get("path"), str):
+            place["path"] = str((folder / FilePath(place["path"]).expanduser()).resolve())
 
 
 def _first_argument(name: str) -> str | None:

@@ -168,7 +168,8 @@ def _schema_error(error: ValidationError, tree: Mapping[str, Any]) -> ConfigErro
         name = str(details["loc"][-1])
         return ConfigError((name,), f"is required: {Experiment.model_fields[name].description}")
     same = [d["msg"] for d in errors if _inside(d["loc"], tree) == path]
-    wanted = " or ".join(dict.fromkeys(message.removeprefix("Input should be ") for message in same))
+    texts = (text.removeprefix("Input should be ").partition(" or instance of ")[0] for text in same)
+    wanted = " or ".join(dict.fromkeys(texts))
     return ConfigError(path, f"expected {wanted}, got {shown(details['input'])}")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
@@ -44,7 +45,7 @@ def lenet5(classes: int = 10) -> Layer:
     Source: LeCun, Bottou, Bengio & Haffner, Gradient-based learning applied to document recognition, 1998.
     """
     squash = fn(_squash)
-    return serial(
+    whole = serial(
         c1=conv(6, 5, padding="VALID", kernel_init=_fan_in_uniform),
         c1_tanh=squash,
         s2=subsample(2),
@@ -60,6 +61,7 @@ def lenet5(classes: int = 10) -> Layer:
         f6_tanh=squash,
         output=dense(classes, kernel_init=_fan_in_uniform),
     )
+    return replace(whole, kind="lenet5")
 
 
 @register
@@ -82,7 +84,8 @@ def lenet(
     """
     blocks = [layer for width in features for layer in (conv(width, 5), relu, max_pool(2))]
     noise = [dropout(dropout_rate)] if dropout_rate else []
-    return serial(*blocks, flatten, dense(hidden), relu, *noise, dense(classes))
+    whole = serial(*blocks, flatten, dense(hidden), relu, *noise, dense(classes))
+    return replace(whole, kind="lenet")
 
 
 def subsample(window: int) -> Layer:

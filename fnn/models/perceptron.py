@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from fnn.combine import serial
 from fnn.layer import Layer
@@ -27,7 +28,7 @@ def linear(features: int = 1, *, bias: bool = True) -> Layer:
         >>> fnn.count(params)
         650
     """
-    return serial(flatten, dense(features, bias=bias, kernel_init="zeros"))
+    return replace(serial(flatten, dense(features, bias=bias, kernel_init="zeros")), kind="linear")
 
 
 @register
@@ -51,4 +52,4 @@ def mlp(features: Sequence[int], *, activation: Layer = relu, dropout_rate: floa
         raise ValueError("mlp: features must hold a width or more, got none")
     noise = [dropout(dropout_rate)] if dropout_rate else []
     hidden = [layer for width in features[:-1] for layer in (dense(width), activation, *noise)]
-    return serial(flatten, *hidden, dense(features[-1]))
+    return replace(serial(flatten, *hidden, dense(features[-1])), kind="mlp")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from fnn.combine import serial
 from fnn.layer import Layer
@@ -52,4 +53,5 @@ def cnn(
 
     stages = {f"stage{i}": stage(width, i == 1) for i, width in enumerate(features, start=1)}
     noise = [dropout(dropout_rate)] if dropout_rate else []
-    return serial(**stages, pool=serial(global_avg_pool, *noise), head=dense(classes))
+    whole = serial(**stages, pool=serial(global_avg_pool, *noise), head=dense(classes))
+    return replace(whole, kind="cnn")
