@@ -1,5 +1,25 @@
 """What the hardware needs: convolutions, pooling and bfloat16 products, chosen by platform."""
 
-from fnn.kernels.choice import CHOICES, Status, requested, status, use
+from fnn.kernels.choice import CHOICES, Choice, KernelError, requested, use
+from fnn.kernels.native.build import BuildError
+from fnn.kernels.primitives import conv, conv_input, product
+from fnn.kernels.spec import Spec, acc
+from fnn.kernels.status import Status, build, fallbacks, status
 
-__all__ = ["CHOICES", "Status", "requested", "status", "use"]
+__all__ = [
+    "CHOICES",
+    "BuildError",
+    "Choice",
+    "KernelError",
+    "Spec",
+    "Status",
+    "acc",
+    "build",
+    "conv",
+    "conv_input",
+    "fallbacks",
+    "product",
+    "requested",
+    "status",
+    "use",
+]

@@ -5,47 +5,75 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import jax
 
 CHOICES = ("auto", "onednn", "jax", "xla")
-"""``auto`` takes the fastest there is; ``jax`` and ``xla`` need nothing native."""
+
+
+class KernelError(ValueError):
+    """Kernels were asked for that do not exist or cannot be had here."""
+
+
+class Choice(NamedTuple):
+    """What is asked for; a part of the key under which a program is traced and compiled.
+
+    Attributes:
+        kernels: ``auto`` takes the fastest there is; ``jax`` and ``xla`` need nothing native.
+        threads: Into how many pieces native work is cut; None: one a processor that the process may use.
+    """
+
+    kernels: str = "auto"
+    threads: int | None = None
+
 
 _context = jax.make_user_context(default_value=None)
+_environment = os.environ.get("FNN_KERNELS") or "auto"  # read once: it is in no program's key
+
+
+def requested() -> Choice:
+    """What is asked for here: by `use`, else by the environment variable ``FNN_KERNELS`` as it was when
+    fnn was imported, else ``auto``.
+
+    Raises:
+        KernelError: ``FNN_KERNELS`` names no kernels.
+    """
+    return _context.value or Choice(_known(_environment, "FNN_KERNELS"))
 
 
 @contextmanager
-def use(kernels: str) -> Iterator[None]:
-    """Force the kernels of everything that is traced inside; part of the key of ``jax.jit``."""
-    with _context(kernels):
+def use(kernels: str = "auto", *, threads: int | None = None) -> Iterator[None]:
+    """Choose the kernels of all that is traced inside, by ``jax.jit`` or otherwise.
+
+    Args:
+        kernels: ``"auto"`` (the fastest there is), ``"onednn"`` (native, on x86-64 processors), ``"jax"``
+            (pure JAX, shaped for processors) or ``"xla"`` (XLA's own).
+        threads: Into how many pieces native work is cut. The pieces decide the last bits of a result, the
+            threads that take them do not. None: one a processor that the process may use.
+
+    Raises:
+        KernelError: There are no such kernels, or ``"onednn"`` cannot be had here; the message says why.
+
+    Example:
+        >>> import jax.numpy as jnp, fnn
+        >>> with fnn.kernels.use("xla"):
+        ...     y, _ = fnn.max_pool(2).apply({}, {}, jnp.ones((1, 4, 4, 1)))
+    """
+    if kernels == "onednn":
+        from fnn.kernels.native import library
+
+        library.need()
+    with _context(Choice(_known(kernels, "kernels"), threads)):
         yield
 
 
-def requested() -> str:
-    """What is asked for here: by `use`, else by the environment variable ``FNN_KERNELS``, else ``auto``."""
-    return _context.value or os.environ.get("FNN_KERNELS", "auto")
+def _known(kernels: str, what: str) -> str:
+    if kernels not in CHOICES:
+        raise KernelError(f"{what}: expected one of {', '.join(CHOICES)}, got {kernels!r}")
+    return kernels
 
 
-@dataclass(frozen=True)
-class Status:
-    """What `status` finds.
-
-    Attributes:
-        active: ``onednn``, ``jax`` or ``xla``: what a convolution takes here.
-        reason: Why.
-        native: The file of the native part, or None.
-        onednn: The version of oneDNN, or None.
-        threads: Into how many pieces native work is cut.
-    """
-
-    active: str
-    reason: str
-    native: str | None
-    onednn: str | None
-    threads: int
-
-
-def status() -> Status:
-    """Which kernels are active here, and why."""
-    return Status("xla", "no native part yet", None, None, 1)
+def processors() -> int:
+    """How many processors this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import numpy as np
 from jax import Array
 
-
-def acc(dtype: np.dtype) -> np.dtype:
-    """The type that sums are made in: float32, or float64 where the input is."""
-    return np.dtype(np.float64 if dtype == np.float64 else np.float32)
+from fnn.kernels import acc
 
 
 def along_channels(v: Array, ndim: int) -> Array:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from jax import Array, lax
+import jax.numpy as jnp
+from jax import Array
 from jaxtyping import Float
 
+from fnn import kernels
 from fnn.layer import Key, Layer, LayerError, Params, Shaped, leaf, stateless
 from fnn.layers.affine import add_bias
 from fnn.layers.checks import need_channels, need_floating, per_axis, positive, sizes, spatial_axes
@@ -16,6 +18,9 @@ from fnn.registry import register
 
 Size = int | Sequence[int]
 """One number for all spatial axes, or one for each."""
+
+Sides = Sequence[tuple[int, int]]
+"""Cells before and after each spatial axis."""
 
 
 @register
@@ -192,21 +197,13 @@ def conv_transpose(
         rates = per_axis("conv_transpose", "dilation", dilation, axes)
         reach = tuple((k - 1) * d + 1 for k, d in zip(window, rates, strict=True))
         cut = _cut(padding, reach, steps)
-        if any(
-            (n - 1) * s + r <= a + b for n, s, r, (a, b) in zip(x.shape[1:], steps, reach, cut, strict=False)
-        ):
+        if min(_painted(x, steps, reach, cut)) < 1:
             raise LayerError(
                 f"expected an output of one cell or more, got {x.shape} with padding {padding!r}"
             )
-        y = lax.conv_general_dilated(
-            x,
-            lax.rev(weights, tuple(range(axes))).astype(x.dtype),
-            window_strides=(1,) * axes,
-            padding=tuple((r - 1 - a, r - 1 - b) for r, (a, b) in zip(reach, cut, strict=True)),
-            lhs_dilation=steps,
-            rhs_dilation=rates,
-            dimension_numbers=_layout(axes),
-        )
+        spec = kernels.Spec(_painted(x, steps, reach, cut), window, steps, _not_negative(cut), rates)
+        # the kernel of the convolution whose transpose this is sees our outputs and makes our inputs
+        y = kernels.conv_input(x, jnp.swapaxes(weights, -1, -2), spec)
         return add_bias(y, leaf(params, "bias") if bias else None)
 
     return stateless("conv_transpose", forward, init)
@@ -215,7 +212,8 @@ def conv_transpose(
 def convolve(
     x: Array, kernel: Array, *, stride: Size, padding: Padding, dilation: Size = 1, groups: int = 1
 ) -> Array:
-    """The convolution of the layers, without a bias; the kernel is cast to the type of ``x``.
+    """The convolution of the layers, without a bias; the kernel is cast to the type of ``x``
+    and its gradient summed in float32 or wider.
 
     Raises:
         LayerError: No window fits into the input.
@@ -224,14 +222,9 @@ def convolve(
     steps = per_axis("conv", "stride", stride, axes)
     rates = per_axis("conv", "dilation", dilation, axes)
     reach = tuple((k - 1) * d + 1 for k, d in zip(kernel.shape[:axes], rates, strict=True))
-    return lax.conv_general_dilated(
-        x,
-        kernel.astype(x.dtype),
-        window_strides=steps,
-        padding=pairs(x.shape[1:-1], reach, steps, padding),
-        rhs_dilation=rates,
-        feature_group_count=groups,
-        dimension_numbers=_layout(axes),
+    sides = pairs(x.shape[1:-1], reach, steps, padding)
+    return kernels.conv(
+        x, kernel, kernels.Spec(x.shape[1:-1], kernel.shape[:axes], steps, sides, rates, groups)
     )
 
 
@@ -241,12 +234,20 @@ def _window(kind: str, x: Shaped, kernel: Size) -> tuple[int, ...]:
     return per_axis(kind, "kernel", kernel, axes)
 
 
-def _layout(axes: int) -> tuple[str, str, str]:
-    space = "DHW"[-axes:]
-    return f"N{space}C", f"{space}IO", f"N{space}C"
+def _painted(
+    x: Array, stride: tuple[int, ...], reach: tuple[int, ...], cut: Sides
+) -> tuple[int, ...]:
+    """Lengths of the spatial axes after painting and cutting."""
+    sizes = zip(x.shape[1:-1], stride, reach, cut, strict=True)
+    return tuple((n - 1) * s + r - a - b for n, s, r, (a, b) in sizes)
 
 
-def _cut(padding: Padding, reach: tuple[int, ...], stride: tuple[int, ...]) -> list[tuple[int, int]]:
+def _not_negative(cut: Sides) -> tuple[tuple[int, int], ...]:
+    """A cut below 0 adds cells that no window paints: the space alone says so."""
+    return tuple((max(a, 0), max(b, 0)) for a, b in cut)
+
+
+def _cut(padding: Padding, reach: tuple[int, ...], stride: tuple[int, ...]) -> Sides:
     if not isinstance(padding, str):
         return explicit(len(reach), padding)
     if padding == "VALID":

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from jax import Array, lax
+from jax import Array
 from jaxtyping import Float
 
+from fnn import kernels
 from fnn.layer import Key, Layer, Params, Shaped, leaf, stateless
 from fnn.layers.affine import add_bias
 from fnn.layers.checks import need_channels, need_floating, need_rank, positive
@@ -55,7 +56,7 @@ def dense(
         need_floating(x)
         kernel = leaf(params, "kernel")
         need_channels(x, kernel.shape[0])
-        y = lax.dot_general(x, kernel.astype(x.dtype), (((x.ndim - 1,), (0,)), ((), ())))
+        y = kernels.product(x, kernel)
         return add_bias(y, leaf(params, "bias") if bias else None)
 
     return stateless("dense", forward, init)

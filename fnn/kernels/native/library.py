@@ -1,0 +1,138 @@
+"""Loads the native part, if it was built, and checks it once."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import functools
+import os
+from importlib import metadata
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+import numpy as np
+
+from fnn.kernels import xla
+from fnn.kernels.choice import KernelError
+from fnn.kernels.native.build import OUTPUT, onednn_libraries
+from fnn.kernels.spec import Spec
+
+_ROLES = ("forward", "input", "kernel")
+_PLATFORM = "cpu"
+
+
+class Native(NamedTuple):
+    """The loaded native part.
+
+    Attributes:
+        file: Its shared library.
+        onednn: The version of oneDNN.
+        functions: The shared library.
+    """
+
+    file: Path
+    onednn: str
+    functions: ctypes.CDLL
+
+
+def target(role: str) -> str:
+    """The name under which XLA knows a kernel; with a version, as compiled programs are cached by it."""
+    return f"fnn_conv_{role}_v1"
+
+
+@functools.cache
+def _load() -> Native | str:
+    """The native part, or why it cannot be had."""
+    if not OUTPUT.exists():
+        return "the native part was not built: fnn doctor --build"
+    try:
+        for file in onednn_libraries():  # where the loader would not look
+            with contextlib.suppress(OSError):
+                ctypes.CDLL(str(file))
+                break
+        functions = ctypes.CDLL(str(OUTPUT))
+        version = functions.fnn_onednn_version()
+        for role in _ROLES:
+            handler = jax.ffi.pycapsule(getattr(functions, target(role)))
+            jax.ffi.register_ffi_target(target(role), handler, platform=_PLATFORM)
+    except (OSError, AttributeError) as error:
+        return f"the native part cannot be loaded: {error}"
+    native = Native(OUTPUT, f"{version // 1000}.{version % 1000}", functions)
+    return _wrong() or native
+
+
+def _wrong() -> str:
+    """Compare the three directions with XLA's on a small case; what is wrong with them, or nothing."""
+    spec = Spec((5, 4), (3, 2), (2, 1), ((1, 1), (0, 1)), (1, 2), 2)
+    rng = np.random.default_rng(0)
+    x, kernel = (rng.standard_normal(shape, np.float32) for shape in ((3, 5, 4, 4), (3, 2, 2, 6)))
+    attributes = {
+        "stride": np.array(spec.stride),
+        "before": np.array([1, 0]),
+        "after": np.array([1, 1]),
+        "dilation": np.array(spec.dilation),
+        "groups": np.int64(2),
+        "pieces": np.int64(2),
+    }
+
+    @jax.jit
+    def both(x: jax.Array, kernel: jax.Array) -> list[tuple[jax.Array, jax.Array]]:
+        y = xla.forward(x, kernel, spec)
+        results, operands = (y, x, kernel), ((x, kernel), (y, kernel), (x, y))
+        wanted = (y, xla.to_input(y, kernel, spec), xla.to_kernel(x, y, spec))
+        calls = [jax.ffi.ffi_call(target(role), like) for role, like in zip(_ROLES, results, strict=True)]
+        return [(call(*ab, **attributes), w) for call, ab, w in zip(calls, operands, wanted, strict=True)]
+
+    try:
+        with jax.default_device(jax.devices(_PLATFORM)[0]), jax.ensure_compile_time_eval():
+            pairs = both(x, kernel)
+            good = all(np.allclose(got, wanted, rtol=1e-4, atol=1e-4) for got, wanted in pairs)
+    except (RuntimeError, ValueError) as error:
+        return f"the native part failed its check: {error}"
+    return "" if good else "the native part failed its check: other values than XLA's"
+
+
+def available() -> bool:
+    """Whether the native part can be used here."""
+    return isinstance(_load(), Native)
+
+
+def reason() -> str:
+    """Why the native part cannot be used, or what it is."""
+    found = _load()
+    return found if isinstance(found, str) else f"oneDNN {found.onednn}, checked against XLA"
+
+
+def native() -> Native | None:
+    """The native part, if it can be used here."""
+    found = _load()
+    return found if isinstance(found, Native) else None
+
+
+def need() -> None:
+    """Raise a `KernelError` with the reason, if the native part cannot be used."""
+    if not available():
+        raise KernelError(f"kernels: onednn cannot be had here: {reason()}")
+
+
+def forget() -> None:
+    """Look for the native part anew, after it was built."""
+    _load.cache_clear()
+
+
+def refuses(
+    role: str, dtype: np.dtype, batch: int, inputs: int, outputs: int, spec: Spec, pieces: int
+) -> str:
+    """Why oneDNN does not take a convolution, or nothing if it does."""
+    found = native()
+    if found is None:
+        return reason()
+    before, after = zip(*spec.padding, strict=True)
+    lists = (spec.space, spec.out_space, spec.window, spec.stride, before, after, spec.dilation)
+    head = (_ROLES.index(role), dtype != np.float32, pieces, batch, inputs, outputs, spec.groups)
+    numbers = np.array([*head, *(n for numbers in lists for n in numbers)], np.int64)
+    text = ctypes.create_string_buffer(256)
+    pointer = numbers.ctypes.data_as(ctypes.POINTER(ctypes.c_int64))
+    failed = found.functions.fnn_conv_plan(pointer, ctypes.c_int64(spec.axes), text, ctypes.c_int64(256))
+    return text.value.decode() if failed else ""

@@ -1,0 +1,170 @@
+"""Convolution as three primitives, each bilinear, each the transpose of the others.
+
+So every transformation of JAX works to any order: forward and reverse mode, gradients of gradients,
+``vmap`` over either operand or both, ``scan``, ``remat``. What runs is chosen when a program is lowered.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import Array, lax
+from jax.extend.core import Primitive
+from jax.interpreters import ad, batching, mlir
+
+from fnn.kernels import lowering, xla
+from fnn.kernels.choice import requested
+from fnn.kernels.spec import Spec, acc
+
+# The arrays of a convolution: x (batch, *space, in), w (*window, in / groups, out), y (batch, *out_space, out).
+Role = str
+
+
+def conv(x: Array, kernel: Array, spec: Spec) -> Array:
+    """``x, kernel -> y``, in the type of ``x``. Sums, and the kernel's gradient, are made in `acc`."""
+    return _bind(forward_p, x, kernel, spec)
+
+
+def conv_input(y: Array, kernel: Array, spec: Spec) -> Array:
+    """``y, kernel -> x``: the transpose of `conv` in ``x``, which is what a transposed convolution does."""
+    return _bind(input_p, y, kernel, spec)
+
+
+def product(x: Array, kernel: Array) -> Array:
+    """``(..., in) @ (in, out)``, in the type of ``x``; sums, and the kernel's gradient, are made in `acc`.
+
+    In float32 it is XLA's product, the fastest on every platform. In narrower types it is a convolution
+    without space, so that a CPU's matrix units are used.
+    """
+    if x.dtype == acc(x.dtype):
+        return lax.dot_general(x, kernel.astype(x.dtype), (((x.ndim - 1,), (0,)), ((), ())))
+    spec = Spec((), (), (), (), ())
+    return conv(x.reshape(-1, x.shape[-1]), kernel, spec).reshape(*x.shape[:-1], kernel.shape[-1])
+
+
+def _bind(primitive: Primitive, a: Array, kernel: Array, spec: Spec) -> Array:
+    wide = acc(a.dtype)
+    kernel = kernel if kernel.dtype == wide else kernel.astype(wide)
+    a, kernel = _vary_alike(jnp.asarray(a), jnp.asarray(kernel))
+    y: Array = primitive.bind(a, kernel, spec=spec, choice=requested())
+    return y
+
+
+def _vary_alike(*arrays: Array) -> list[Array]:
+    """Inside of ``shard_map``: what is the same on all devices is made to vary over those of the others."""
+    own = [jax.typeof(a).mat.varying for a in arrays]
+    every = frozenset().union(*own)
+    return [
+        lax.pcast(a, tuple(every - axes), to="varying") if every - axes else a
+        for a, axes in zip(arrays, own, strict=True)
+    ]
+
+
+def _make(role: Role, left: Role, right: Role) -> Primitive:
+    """The primitive ``left, right -> role``."""
+    primitive = Primitive(f"conv_{ {'y': 'forward', 'x': 'input', 'w': 'kernel'}[role] }")
+    primitive.def_impl(functools.partial(_run, primitive))
+    primitive.def_abstract_eval(functools.partial(_shape, role))
+    batching.primitive_batchers[primitive] = functools.partial(_batch, primitive, role, left, right)
+    mlir.register_lowering(primitive, lowering.default(role))
+    mlir.register_lowering(primitive, lowering.cpu(role), platform="cpu")
+    return primitive
+
+
+def _run(primitive: Primitive, *operands: Array, **params: Any) -> Any:
+    return _compiled(primitive, tuple(params.items()))(*operands)
+
+
+@functools.cache
+def _compiled(primitive: Primitive, params: tuple[tuple[str, Any], ...]) -> Callable[..., Any]:
+    return jax.jit(functools.partial(primitive.bind, **dict(params)))
+
+
+def _shape(role: Role, left: Any, right: Any, *, spec: Spec, choice: Any) -> Any:
+    """The result's shape and type; all else is that of the left operand."""
+    if role == "y":
+        return left.update(shape=(left.shape[0], *spec.out_space, right.shape[-1]), weak_type=False)
+    if role == "x":
+        channels = right.shape[-2] * spec.groups
+        return left.update(shape=(left.shape[0], *spec.space, channels), weak_type=False)
+    shape = (*spec.window, left.shape[-1] // spec.groups, right.shape[-1])
+    return left.update(shape=shape, dtype=acc(left.dtype), weak_type=False)
+
+
+def _batch(
+    primitive: Primitive,
+    role: Role,
+    left: Role,
+    right: Role,
+    operands: Sequence[Array],
+    dims: Sequence[int | None],
+    *,
+    spec: Spec,
+    choice: Any,
+) -> tuple[Array, int]:
+    """vmap: the mapped axis is folded into an axis that behaves like it.
+
+    With x and y mapped it is more of the batch; x and the kernel, more input channels; y and the kernel,
+    more output channels; all three, more groups.
+    """
+    mapped = {role} | {r for r, d in zip((left, right), dims, strict=True) if d is not None}
+    n = next(a.shape[d] for a, d in zip(operands, dims, strict=True) if d is not None)
+    folded = [
+        a if d is None else _fold(jnp.moveaxis(a, d, 0), *_place(r, mapped, spec))
+        for r, a, d in zip((left, right), operands, dims, strict=True)
+    ]
+    inner = spec.times(n) if len(mapped) == 3 else spec
+    y = primitive.bind(*folded, spec=inner, choice=choice)
+    return _unfold(y, n, *_place(role, mapped, spec)), 0
+
+
+def _place(role: Role, mapped: set[Role], spec: Spec) -> tuple[int, int]:
+    """The axis of an array into which a mapped one is folded, and into how many groups that is split."""
+    if mapped == {"x", "y"}:
+        return 0, 1
+    if mapped == {"x", "w"}:
+        return (-1, spec.groups) if role == "x" else (-2, 1)
+    return -1, spec.groups if mapped == {"y", "w"} else 1
+
+
+def _fold(a: Array, axis: int, groups: int) -> Array:
+    """The leading axis into another one, inside of each of its groups."""
+    n, *shape = a.shape
+    axis %= len(shape)
+    size = shape[axis]
+    split = a.reshape(n, *shape[:axis], groups, size // groups, *shape[axis + 1 :])
+    return jnp.moveaxis(split, 0, axis + 1).reshape(*shape[:axis], n * size, *shape[axis + 1 :])
+
+
+def _unfold(a: Array, n: int, axis: int, groups: int) -> Array:
+    """The inverse of `_fold`."""
+    axis %= a.ndim
+    shape, size = a.shape, a.shape[axis] // n
+    split = a.reshape(*shape[:axis], groups, n, size // groups, *shape[axis + 1 :])
+    return jnp.moveaxis(split, axis + 1, 0).reshape(n, *shape[:axis], size, *shape[axis + 1 :])
+
+
+forward_p = _make("y", "x", "w")
+input_p = _make("x", "y", "w")
+kernel_p = _make("w", "x", "y")
+
+# parameters of the rules: the cotangent, then the primitive's own operands
+ad.defbilinear(
+    forward_p,
+    lambda ct, x, w, **params: input_p.bind(ct, w, **params),
+    lambda ct, x, w, **params: kernel_p.bind(x, ct, **params),
+)
+ad.defbilinear(
+    input_p,
+    lambda ct, y, w, **params: forward_p.bind(ct, w, **params),
+    lambda ct, y, w, **params: kernel_p.bind(ct, y, **params),
+)
+ad.defbilinear(
+    kernel_p,
+    lambda ct, x, y, **params: input_p.bind(y, ct, **params),
+    lambda ct, x, y, **params: forward_p.bind(x, ct, **params),
+)
