@@ -9,6 +9,8 @@ from typing import NamedTuple
 
 import jax
 
+from fnn.kernels.native import library
+
 CHOICES = ("auto", "onednn", "jax", "xla")
 
 
@@ -60,10 +62,8 @@ def use(kernels: str = "auto", *, threads: int | None = None) -> Iterator[None]:
         >>> with fnn.kernels.use("xla"):
         ...     y, _ = fnn.max_pool(2).apply({}, {}, jnp.ones((1, 4, 4, 1)))
     """
-    if kernels == "onednn":
-        from fnn.kernels.native import library
-
-        library.need()
+    if kernels == "onednn" and not library.available():
+        raise KernelError(f"kernels: onednn cannot be had here: {library.reason()}")
     with _context(Choice(_known(kernels, "kernels"), threads)):
         yield
 

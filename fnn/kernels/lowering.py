@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
 import jax
 import numpy as np
+from jax import Array
 from jax.interpreters import mlir
 
 from fnn.kernels import portable, xla
 from fnn.kernels.choice import Choice, processors
 from fnn.kernels.native import library
-from fnn.kernels.spec import Spec
+from fnn.kernels.spec import Spec, acc
 
 NAMES = {"y": "forward", "x": "input", "w": "kernel"}
 """The three directions, by what they make."""
@@ -35,6 +37,7 @@ def default(role: str) -> Any:
 def cpu(role: str) -> Any:
     """The lowering for CPUs."""
     native = jax.ffi.ffi_lowering(library.target(NAMES[role]))
+    rows = mlir.lower_fun(functools.partial(_rows, role), multiple_results=False)
     forms = {"xla": _lower(XLA[role]), "jax": _lower(JAX[role])}
 
     def rule(ctx: Any, left: Any, right: Any, *, spec: Spec, choice: Choice) -> Any:
@@ -44,7 +47,7 @@ def cpu(role: str) -> Any:
                 fallbacks[f"{NAMES[role]}: {ctx.avals_in[0].dtype}, {spec}"] = why
             return forms[form](ctx, left, right, spec=spec, choice=choice)
         if not spec.axes:
-            return as_rows(ctx, left, right, spec=spec, choice=choice)
+            return rows(ctx, left, right, spec=spec, choice=choice)
         return native(ctx, left, right, **_attributes(spec, choice))
 
     return rule
@@ -52,6 +55,34 @@ def cpu(role: str) -> Any:
 
 def _lower(form: Callable[..., Any]) -> Any:
     return mlir.lower_fun(lambda a, b, *, spec, choice: form(a, b, spec), multiple_results=False)
+
+
+def _rows(role: str, left: Array, right: Array, *, spec: Spec, choice: Choice) -> Array:
+    """A product of matrices as a native convolution over rows, with a window of one."""
+    arrays = dict(zip(OPERANDS[role], (left, right), strict=False))
+    batch = (arrays["x"] if "x" in arrays else arrays["y"]).shape[0]
+    line = _line(spec, batch, choice)
+    count = batch // line.space[0]
+    shaped = [a[None] if r == "w" else a.reshape(count, *line.space, -1) for r, a in arrays.items()]
+    out = _result(role, shaped, line)
+    made: Array = jax.ffi.ffi_call(library.target(NAMES[role]), out)(*shaped, **_attributes(line, choice))
+    return made[0] if role == "w" else made.reshape(batch, -1)
+
+
+def _line(spec: Spec, batch: int, choice: Choice) -> Spec:
+    """The geometry of such a convolution: examples that are its pieces, if they are of one size."""
+    count = pieces(choice)
+    rows = batch // count if batch % count == 0 else batch
+    return Spec((rows,), (1,), (1,), ((0, 0),), (1,), spec.groups)
+
+
+def _result(role: str, operands: list[Array], spec: Spec) -> jax.ShapeDtypeStruct:
+    left, right = operands
+    if role == "y":
+        return jax.ShapeDtypeStruct((*left.shape[:-1], right.shape[-1]), left.dtype)
+    if role == "x":
+        return jax.ShapeDtypeStruct((*left.shape[:-1], right.shape[-2] * spec.groups), left.dtype)
+    return jax.ShapeDtypeStruct((1, left.shape[-1] // spec.groups, right.shape[-1]), acc(left.dtype))
 
 
 def _attributes(spec: Spec, choice: Choice) -> dict[str, Any]:
@@ -90,5 +121,8 @@ def _form(ctx: Any, role: str, spec: Spec, choice: Choice) -> tuple[str, str]:
         return "jax", library.reason()
     arrays = dict(zip(OPERANDS[role], shapes, strict=True))
     batch, inputs, outputs = *arrays["x"][:: len(arrays["x"]) - 1], arrays["y"][-1]
+    if not spec.axes:
+        spec = _line(spec, batch, choice)
+        batch //= spec.space[0]
     why = library.refuses(NAMES[role], dtype, batch, inputs, outputs, spec, pieces(choice))
     return ("jax", why) if why else ("onednn", "")

@@ -16,12 +16,12 @@ from jax import Array, lax
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
-from fnn.kernels import lowering, xla
+from fnn.kernels import lowering
 from fnn.kernels.choice import requested
 from fnn.kernels.spec import Spec, acc
 
-# The arrays of a convolution: x (batch, *space, in), w (*window, in / groups, out), y (batch, *out_space, out).
 Role = str
+"""An array of a convolution: ``x``, ``w`` (the kernel) or ``y``."""
 
 
 def conv(x: Array, kernel: Array, spec: Spec) -> Array:

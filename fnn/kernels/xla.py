@@ -1,4 +1,4 @@
-"""The three directions of a convolution in XLA's operations: for GPUs, TPUs, and all else that has no form."""
+"""The three directions of a convolution in XLA's operations: for GPUs, TPUs and whatever else comes."""
 
 from __future__ import annotations
 

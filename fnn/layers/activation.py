@@ -8,8 +8,8 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from fnn.kernels import acc
 from fnn.layer import Layer, stateless
-from fnn.layers.affine import acc
 from fnn.registry import register
 
 

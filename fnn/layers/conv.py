@@ -234,9 +234,7 @@ def _window(kind: str, x: Shaped, kernel: Size) -> tuple[int, ...]:
     return per_axis(kind, "kernel", kernel, axes)
 
 
-def _painted(
-    x: Array, stride: tuple[int, ...], reach: tuple[int, ...], cut: Sides
-) -> tuple[int, ...]:
+def _painted(x: Array, stride: tuple[int, ...], reach: tuple[int, ...], cut: Sides) -> tuple[int, ...]:
     """Lengths of the spatial axes after painting and cutting."""
     sizes = zip(x.shape[1:-1], stride, reach, cut, strict=True)
     return tuple((n - 1) * s + r - a - b for n, s, r, (a, b) in sizes)

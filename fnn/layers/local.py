@@ -9,8 +9,8 @@ import jax.numpy as jnp
 from jax import Array
 from jaxtyping import Float
 
+from fnn.kernels import acc
 from fnn.layer import Key, Layer, LayerError, Params, Shaped, leaf, stateless
-from fnn.layers.affine import acc
 from fnn.layers.checks import need_channels, need_floating, per_axis, positive, sizes, spatial_axes
 from fnn.layers.conv import Size
 from fnn.layers.initializers import Initializer, initializer

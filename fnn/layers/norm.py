@@ -9,8 +9,9 @@ import jax.numpy as jnp
 from jax import Array, lax
 from jaxtyping import Float
 
+from fnn.kernels import acc
 from fnn.layer import Key, Layer, LayerError, Params, Shaped, State, leaf, on_device, stateless, static_train
-from fnn.layers.affine import acc, along_channels, scale_and_shift
+from fnn.layers.affine import along_channels, scale_and_shift
 from fnn.layers.checks import fraction, need_channels, need_floating, need_rank, positive
 from fnn.registry import register
 

@@ -10,8 +10,8 @@ import numpy as np
 from jax import Array
 from jaxtyping import Float
 
+from fnn.kernels import acc
 from fnn.layer import Layer, LayerError, Params, stateless
-from fnn.layers.affine import acc
 from fnn.layers.checks import need_floating, per_axis, sizes, spatial_axes
 from fnn.layers.conv import Size
 from fnn.layers.padding import Padding, check_padding, pairs

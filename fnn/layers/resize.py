@@ -9,8 +9,8 @@ import jax
 from jax import Array
 from jaxtyping import Float
 
+from fnn.kernels import acc
 from fnn.layer import Layer, Params, stateless
-from fnn.layers.affine import acc
 from fnn.layers.checks import need_floating, per_axis, sizes, spatial_axes
 from fnn.registry import register
 

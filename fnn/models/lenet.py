@@ -11,9 +11,10 @@ import numpy as np
 from jax import Array
 
 from fnn.combine import serial
+from fnn.kernels import acc
 from fnn.layer import Key, Layer, Params, Shaped, leaf, stateless
 from fnn.layers import avg_pool, conv, dense, dropout, flatten, fn, max_pool, relu
-from fnn.layers.affine import acc, add_bias, scale_and_shift
+from fnn.layers.affine import add_bias, scale_and_shift
 from fnn.layers.checks import need_channels, need_floating, spatial_axes
 from fnn.layers.conv import convolve
 from fnn.registry import register

@@ -5,8 +5,6 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import functools
-import os
-from importlib import metadata
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,7 +12,6 @@ import jax
 import numpy as np
 
 from fnn.kernels import xla
-from fnn.kernels.choice import KernelError
 from fnn.kernels.native.build import OUTPUT, onednn_libraries
 from fnn.kernels.spec import Spec
 
@@ -108,12 +105,6 @@ def native() -> Native | None:
     """The native part, if it can be used here."""
     found = _load()
     return found if isinstance(found, Native) else None
-
-
-def need() -> None:
-    """Raise a `KernelError` with the reason, if the native part cannot be used."""
-    if not available():
-        raise KernelError(f"kernels: onednn cannot be had here: {reason()}")
 
 
 def forget() -> None:
