@@ -101,7 +101,7 @@ class Bench:
             ("examples/s", *(rounded(form.examples_per_second) for form in forms)),
             ("GFLOP/s", *(rounded(form.gflop_per_second) for form in forms)),
             ("of the peak", *(f"{rounded(form.percent_of_peak)} %" for form in forms)),
-            ("steps timed", *(f"{form.steps:,} in {form.samples}" for form in forms)),
+            ("steps timed", *(f"{form.steps:,} in {form.samples} samples" for form in forms)),
         ]
         table = [f"{label:<16}{one:>22}{two:>22}" for label, one, two in lines]
         rule = "─" * len(table[0])
@@ -118,7 +118,7 @@ class Bench:
         notes = [
             (
                 "first step",
-                f"{rounded(self.first_step_seconds)} s from the {start}, reading and compiling included",
+                f"{rounded(self.first_step_seconds)} s after the {start}, reading and compiling included",
             ),
             ("work", f"{rounded(self.mflop_per_step)} MFLOP a step, as XLA counts them"),
             ("peak", f"{'; '.join(peaks)}: the best matrix product of this run"),

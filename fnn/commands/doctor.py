@@ -59,7 +59,7 @@ def examine(build: bool = False) -> Report:
         except kernels.BuildError as failure:  # type: ignore[attr-defined]
             error = str(failure)
     findings = {label: _attempt(find) for label, find in _FINDINGS.items()}
-    advice = [line for find in (_kernel_advice, _gpu_advice) if (line := _attempt(find))]
+    advice = [line for find in (_kernel_advice, _device_advice) if (line := _attempt(find))]
     return Report(findings, advice, built, error)
 
 
@@ -67,7 +67,7 @@ def _attempt(find: Callable[[], Any]) -> Any:
     try:
         return find()
     except Exception as error:  # whatever is broken, the other lines are worth reading
-        return f"unknown: {type(error).__name__}: {' '.join(str(error).split())}"
+        return f"unknown: {type(error).__name__} {' '.join(str(error).split())}".rstrip()
 
 
 def _text(finding: str | list[str] | dict[str, str]) -> str:
@@ -86,9 +86,7 @@ def _instructions() -> str:
 
 
 def _devices() -> str:
-    wish = os.environ.get("JAX_PLATFORMS")
-    devices = ", ".join(f"{device.platform}:{device.id} {device.device_kind}" for device in jax.devices())
-    return f"{devices} (JAX_PLATFORMS={wish})" if wish else devices
+    return ", ".join(f"{device.platform}:{device.id} {device.device_kind}" for device in jax.devices())
 
 
 def _kernels() -> str:
@@ -124,6 +122,7 @@ _FINDINGS: dict[str, Callable[[], Any]] = {
     "threads": _threads,
     "versions": lambda: {**versions(), "oneDNN": kernels.status().onednn or "none"},
     "devices": _devices,
+    "JAX_PLATFORMS": lambda: os.environ.get("JAX_PLATFORMS") or "not set",
     "kernels": _kernels,
     "native part": lambda: kernels.status().native or "none",
     "compiler": lambda: _compiler() or "none",
@@ -132,7 +131,7 @@ _FINDINGS: dict[str, Callable[[], Any]] = {
 
 
 def _kernel_advice() -> str | None:
-    if kernels.status().active == "onednn" or jax.default_backend() != "cpu":
+    if kernels.status().active == "onednn" or _backend() != "cpu":
         return None
     wish = kernels.requested()
     if wish != "auto":
@@ -146,8 +145,18 @@ def _kernel_advice() -> str | None:
     return "run fnn doctor --build for the fast kernels"
 
 
-def _gpu_advice() -> str | None:
-    unused = (
-        shutil.which("nvidia-smi") and jax.default_backend() == "cpu" and "JAX_PLATFORMS" not in os.environ
-    )
-    return "an NVIDIA GPU is not used: pip install 'jax[cuda13]', or jax[cuda12]" if unused else None
+def _device_advice() -> str | None:
+    wish, found = os.environ.get("JAX_PLATFORMS"), _backend()
+    if found is None and wish:
+        return f"JAX cannot use JAX_PLATFORMS={wish}: unset it, or install what it needs"
+    if found == "cpu" and not wish and shutil.which("nvidia-smi"):
+        return "the NVIDIA GPU is not used: pip install 'jax[cuda13]', or 'jax[cuda12]' with an older driver"
+    return None
+
+
+def _backend() -> str | None:
+    """The platform that JAX computes on; None: it finds none."""
+    try:
+        return jax.default_backend()
+    except Exception:  # of various kinds
+        return None

@@ -50,11 +50,11 @@ def usable_cpus() -> int | None:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
 
 
-def processor() -> tuple[str, frozenset[str]]:
-    """The CPU's model and flags in ``/proc/cpuinfo``; without that file, what Python knows and no flags."""
+def processor(file: Path = Path("/proc/cpuinfo")) -> tuple[str, frozenset[str]]:
+    """The CPU's model and flags in the file; without it, what Python knows and no flags."""
     model, flags = platform.processor() or platform.machine(), frozenset[str]()
     with contextlib.suppress(OSError):
-        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines():
+        for line in file.read_text(encoding="utf-8", errors="replace").splitlines():
             name, _, value = (part.strip() for part in line.partition(":"))
             if name == "model name":
                 model = value
