@@ -108,28 +108,22 @@ class Bench:
         return "\n".join([head, "", table[0], rule, *table[1:], rule, rows(self._notes())])
 
     def _notes(self) -> list[tuple[str, str]]:
-        peaks = (
+        first, device = rounded(self.first_step_seconds), self.device
+        peaks = [
             f"{rounded(p.gflop_per_second)} GFLOP/s, {p.dtype} {p.size:,} × {p.size:,}" for p in self.peaks
-        )
-        memory = "unknown" if self.peak_memory_mib is None else f"{rounded(self.peak_memory_mib)} MiB"
-        versions = (f"{name} {text}" for name, text in self.versions.items() if isinstance(text, str))
-        start = self.first_step_from
-        device = self.device
-        notes = [
-            (
-                "first step",
-                f"{rounded(self.first_step_seconds)} s after the {start}, reading and compiling included",
-            ),
+        ]
+        memory = "unknown" if self.peak_memory_mib is None else f"{rounded(self.peak_memory_mib)} MiB at most"
+        versions = [f"{name} {text}" for name, text in self.versions.items() if isinstance(text, str)]
+        return [
+            ("first step", f"{first} s after the {self.first_step_from}, reading and compiling included"),
             ("work", f"{rounded(self.mflop_per_step)} MFLOP a step, as XLA counts them"),
             ("peak", f"{'; '.join(peaks)}: the best matrix product of this run"),
-            ("memory", f"{memory} at most, of the {self.peak_memory_of}"),
+            ("memory", f"{memory}, of the {self.peak_memory_of}"),
             ("kernels", f"{self.kernels['active']}: {self.kernels['reason']}"),
             ("device", f"{device['count']} × {device['kind']}, {device['processor']}, {device['cpus']} CPUs"),
             ("versions", ", ".join(versions)),
+            *([] if self.trace is None else [("trace", f"{self.trace}, for https://ui.perfetto.dev")]),
         ]
-        return (
-            notes if self.trace is None else [*notes, ("trace", f"{self.trace}, for https://ui.perfetto.dev")]
-        )
 
 
 @dataclass(frozen=True)
@@ -186,17 +180,17 @@ def bench(
     looped, carry = time_steps(at_once, carry, steps)
     memory, memory_of = peak_memory()
     file = None if profile is None else trace(lambda: one_by_one(carry, _TRACED), profile, step)
-    rows = job.order[0]
-    work = flops(make_step(job.recipe), spec(carry), job.inputs[rows], job.targets[rows], job.key)
+    batch = job.order[0]
+    work = flops(make_step(job.recipe), spec(carry), job.inputs[batch], job.targets[batch], job.key)
     peaks = tuple(matrix_peak(dtype) for dtype in dict.fromkeys(("float32", experiment.precision)))
     around = surroundings()
     return Bench(
         config=Path(experiment.document.source).stem or "experiment",
         precision=experiment.precision,
         parameters=count(parts.params),
-        batch_size=len(rows),
-        dispatched=_form(compile_step, dispatched, len(rows), work, peaks[-1]),
-        compiled_loop=_form(compile_loop, looped, len(rows), work, peaks[-1]),
+        batch_size=len(batch),
+        dispatched=_form(compile_step, dispatched, len(batch), work, peaks[-1]),
+        compiled_loop=_form(compile_loop, looped, len(batch), work, peaks[-1]),
         first_step_seconds=first,
         first_step_from="call" if age is None else "process start",
         mflop_per_step=work / 1e6,
