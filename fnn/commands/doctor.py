@@ -111,8 +111,7 @@ def _data() -> list[str]:
 
 
 def _compiler() -> str | None:
-    names = (os.environ.get("CXX"), "c++", "g++", "clang++")
-    return next((path for name in names if name and (path := shutil.which(name))), None)
+    return shutil.which(os.environ.get("CXX", "c++"))
 
 
 _FINDINGS: dict[str, Callable[[], Any]] = {
@@ -133,16 +132,13 @@ _FINDINGS: dict[str, Callable[[], Any]] = {
 def _kernel_advice() -> str | None:
     if kernels.status().active == "onednn" or _backend() != "cpu":
         return None
-    wish = kernels.requested()
+    wish = os.environ.get("FNN_KERNELS", "auto")
     if wish != "auto":
         return f"FNN_KERNELS={wish} decides; unset it for the fastest kernels that there are"
     if (platform.system(), platform.machine()) != ("Linux", "x86_64"):
         return None
-    if _compiler() is None:
-        return (
-            "install a C++ compiler (g++ or clang++), then run fnn doctor --build: the fast kernels need it"
-        )
-    return "run fnn doctor --build for the fast kernels"
+    first = "" if _compiler() else "install a C++ compiler (g++ 11 or newer), or set CXX; then "
+    return f"{first}run fnn doctor --build for the fast kernels"
 
 
 def _device_advice() -> str | None:
