@@ -26,6 +26,7 @@ Import = Annotated[
     list[str] | None,
     typer.Option("--import", metavar="MODULE", help="a Python module of your own, with @fnn.register in it"),
 ]
+Json = Annotated[bool, typer.Option("--json", help="print one JSON object instead of a table")]
 
 
 def train(
@@ -65,11 +66,52 @@ def summary(config: Config, overrides: Overrides = None, modules: Import = None)
         print(summarise(_read(config, overrides, modules)))
 
 
+def bench(
+    config: Config,
+    overrides: Overrides = None,
+    steps: Annotated[
+        int | None,
+        typer.Option(min=1, metavar="N", help="timed in each form  [default: as many as 3 seconds take]"),
+    ] = None,
+    profile: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="write a trace for Perfetto and TensorBoard")
+    ] = None,
+    json: Json = False,
+    modules: Import = None,
+) -> None:
+    """Measure a config's training step: time, rate, memory, share of the machine's peak."""
+    from dataclasses import asdict
+
+    from fnn.commands.bench import bench as measure
+    from fnn.training.folder import to_json
+
+    with _clear_errors():
+        found = measure(_read(config, overrides, modules), steps=steps, profile=profile, whole_process=True)
+    print(to_json(asdict(found), indent=2) if json else found)
+
+
+def doctor(
+    build: Annotated[bool, typer.Option("--build", help="build the native part again, first")] = False,
+    json: Json = False,
+) -> None:
+    """Say what this machine offers: devices, kernels, versions, data; and what would make it faster."""
+    from dataclasses import asdict
+
+    from fnn.commands.doctor import examine
+    from fnn.training.folder import to_json
+
+    report = examine(build)
+    print(to_json(asdict(report), indent=2) if json else report)
+    if report.error is not None:
+        _stop(report.error, 1)
+
+
 def main() -> None:
     """The console script ``fnn``."""
     app = _app()
     app.command(help=_train_help())(train)
-    app.command()(summary)
+    for command in (summary, bench, doctor):
+        app.command()(command)
     app.callback()(lambda: None)
     app()
 

@@ -9,6 +9,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from fnn.analysis.flops import flops
 from fnn.layer import Key, Layer, Params, State, join, map_layers, spec
 from fnn.trees import count, paths
 
@@ -105,9 +106,8 @@ def _watched(path: str, layer: Layer, rows: dict[str, Row]) -> Layer:
         own = {name: leaf for name, leaf in params.items() if name != _COPIES}
         y, new_state = layer.apply(own, state, x, key=key, train=train)
         if path not in rows:
-            lowered = jax.jit(lambda p, s, v: layer.apply(p, s, v)[0]).lower(*spec((own, state, x)))
-            cost = lowered.cost_analysis() or {}
-            rows[path] = Row(path, layer.kind, tuple(y.shape), count(own), float(cost.get("flops", 0.0)))
+            work = flops(lambda p, s, v: layer.apply(p, s, v)[0], *spec((own, state, x)))
+            rows[path] = Row(path, layer.kind, tuple(y.shape), count(own), work)
         return y, new_state
 
     return replace(layer, init=init, apply=apply)

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import sys
+import textwrap
 import time
+from collections.abc import Iterable
+from itertools import zip_longest
 from types import TracebackType
 from typing import Any, Self
 
@@ -69,3 +73,34 @@ def figures(values: dict[str, Any]) -> str:
         for name, value in values.items()
         if isinstance(value, float)
     )
+
+
+def rounded(value: float) -> str:
+    """Three significant digits, or every digit before the point.
+
+    Example:
+        >>> rounded(0.041237), rounded(8.0), rounded(155340.2)
+        ('0.0412', '8.00', '155,340')
+    """
+    if value == 0 or not math.isfinite(value):
+        return f"{value:g}"
+    return f"{value:,.{max(0, 2 - math.floor(math.log10(abs(value))))}f}"
+
+
+def rows(pairs: Iterable[tuple[str, str]], width: int = 80) -> str:
+    """A label and a text a row. A long text goes on below itself; a word, such as a path, stays whole.
+
+    Example:
+        >>> print(rows([("device", "cpu"), ("kernels", "xla: no native part yet")], width=24))
+        device   cpu
+        kernels  xla: no native
+                 part yet
+    """
+    pairs = list(pairs)
+    indent = max(len(label) for label, _ in pairs) + 2
+    wrap = textwrap.TextWrapper(width - indent, break_long_words=False, break_on_hyphens=False)
+    lines = []
+    for label, text in pairs:
+        wrapped = [part for line in text.splitlines() for part in wrap.wrap(line)]
+        lines += [f"{head:<{indent}}{line}" for head, line in zip_longest([label], wrapped, fillvalue="")]
+    return "\n".join(line.rstrip() for line in lines)

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import os
-import platform
-import subprocess
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 
+from fnn.commands.surroundings import surroundings
 from fnn.data import Dataset
 from fnn.document import write
 from fnn.experiment import Experiment, Parts, build
@@ -33,7 +30,6 @@ from fnn.training import (
 )
 from fnn.training.folder import to_json
 from fnn.trees import count, digest
-from fnn.version import __version__
 
 
 @dataclass
@@ -88,7 +84,7 @@ def train(
     """
     begin = time.perf_counter()
     parts = build(experiment, model, data)
-    recipe = _recipe(experiment, parts)
+    recipe = make_recipe(experiment, parts)
     out = folder() if folder is not None else None
     config = write(experiment.model_dump(), head=experiment.document.origin())
     _write(out, "config.yaml", config)
@@ -99,7 +95,7 @@ def train(
         findings = _findings(recipe, parts.dataset, params, state)
     except (DivergedError, KeyboardInterrupt) as error:
         status = "diverged" if isinstance(error, DivergedError) else "interrupted"
-        _write(out, "summary.json", _json({"status": status, **_position(log), **_surroundings()}))
+        _write(out, "summary.json", _json({"status": status, **_position(log), **surroundings()}))
         raise
     raw = None if experiment.train.ema is None else result.train_state.params
     _write(out, "model.safetensors", save_weights(params, state, _metadata(config, parts), raw))
@@ -115,7 +111,7 @@ def train(
         "params": count(params),
         "params_sha256": digest(params, state),
         "seconds": seconds,
-        **_surroundings(),
+        **surroundings(),
     }
     _write(out, "summary.json", _json(summary))
     return Run(parts.model, params, state, log, summary, None if out is None else out.path)
@@ -160,7 +156,8 @@ def _recorder(
     return record
 
 
-def _recipe(experiment: Experiment, parts: Parts) -> Recipe:
+def make_recipe(experiment: Experiment, parts: Parts) -> Recipe:
+    """What a training step needs to know, of what an experiment names."""
     return Recipe(
         model=parts.model,
         optimizer=parts.optimizer.transformation,
@@ -222,40 +219,3 @@ def _write(out: RunFolder | None, name: str, content: str | bytes) -> None:
 
 def _json(summary: dict[str, Any]) -> str:
     return to_json(summary, indent=2) + "\n"
-
-
-def _surroundings() -> dict[str, Any]:
-    device = jax.devices()[0]
-    packages = ("jax", "jaxlib", "optax", "numpy")
-    return {
-        "versions": {
-            "fnn": __version__,
-            "python": platform.python_version(),
-            **{package: metadata.version(package) for package in packages},
-            "git": _git(),
-        },
-        "device": {
-            "platform": device.platform,
-            "kind": device.device_kind,
-            "count": jax.device_count(),
-            "cpus": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
-            "machine": platform.machine(),
-        },
-    }
-
-
-def _git() -> dict[str, Any] | None:
-    """The revision of the checkout that fnn comes from, and whether it is clean; None outside of one."""
-    top = Path(__file__).parents[2]
-    if not (top / ".git").exists():
-        return None
-    try:
-        revision = subprocess.run(
-            ["git", "-C", top, "rev-parse", "HEAD"], capture_output=True, text=True, check=True, timeout=5
-        )
-        changes = subprocess.run(
-            ["git", "-C", top, "status", "--porcelain"], capture_output=True, text=True, check=True, timeout=5
-        )
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return {"revision": revision.stdout.strip(), "clean": not changes.stdout.strip()}
