@@ -17,9 +17,11 @@ class BuildNative(build_ext):
     """The library is no Python module: it has one name for all versions of Python."""
 
     def get_ext_filename(self, fullname):
+        """The name without Python's version in it."""
         return str(Path(*fullname.split(".")).with_suffix(".so"))
 
     def build_extension(self, extension):
+        """Build what can be built; say what cannot."""
         output = Path(self.get_ext_fullpath(extension.name))
         output.parent.mkdir(parents=True, exist_ok=True)
         try:

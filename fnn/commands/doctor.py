@@ -55,8 +55,8 @@ def examine(build: bool = False) -> Report:
     built = error = None
     if build:
         try:
-            built = str(kernels.build())  # type: ignore[attr-defined]
-        except kernels.BuildError as failure:  # type: ignore[attr-defined]
+            built = str(kernels.build())
+        except kernels.BuildError as failure:
             error = str(failure)
     findings = {label: _attempt(find) for label, find in _FINDINGS.items()}
     advice = [line for find in (_kernel_advice, _device_advice) if (line := _attempt(find))]

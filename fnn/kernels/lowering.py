@@ -120,7 +120,7 @@ def _form(ctx: Any, role: str, spec: Spec, choice: Choice) -> tuple[str, str]:
     if not library.available():
         return "jax", library.reason()
     arrays = dict(zip(OPERANDS[role], shapes, strict=True))
-    batch, inputs, outputs = *arrays["x"][:: len(arrays["x"]) - 1], arrays["y"][-1]
+    batch, inputs, outputs = arrays["x"][0], arrays["x"][-1], arrays["y"][-1]
     if not spec.axes:
         spec = _line(spec, batch, choice)
         batch //= spec.space[0]

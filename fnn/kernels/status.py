@@ -61,12 +61,9 @@ def fallbacks() -> dict[str, str]:
 
 
 def build() -> Path:
-    """Build the native part anew; what is compiled from now on uses it.
+    """Build the native part anew; processes that have not loaded it yet use it.
 
     Raises:
         BuildError: Something is missing, or the compiler refuses.
     """
-    file = native_build.build()
-    library.forget()
-    jax.clear_caches()
-    return file
+    return native_build.build()

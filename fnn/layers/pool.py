@@ -20,7 +20,9 @@ from fnn.registry import register
 
 
 @register
-def max_pool(window: Size, stride: Size | None = None, padding: Padding = "VALID") -> Layer:
+def max_pool(
+    window: Size, stride: Size | None = None, padding: Padding = "VALID", *, ceil_mode: bool = False
+) -> Layer:
     """The largest value of each window, channel by channel. Padded cells never win.
 
     Where several cells of a window are equally large the first, in row order, takes the whole gradient.
@@ -29,6 +31,8 @@ def max_pool(window: Size, stride: Size | None = None, padding: Padding = "VALID
         window: The window, one number for all spatial axes or one for each.
         stride: Steps between windows; None: windows side by side.
         padding: As in `conv`.
+        ceil_mode: Whether a last window that begins inside the input may reach beyond its end, as in PyTorch
+            and Caffe; otherwise the cells that it would see are left out.
 
     Raises:
         LayerError: The input has another rank, no window fits, or one lies in the padding alone.
@@ -44,7 +48,7 @@ def max_pool(window: Size, stride: Size | None = None, padding: Padding = "VALID
     check_padding("max_pool", padding)
 
     def forward(params: Params, x: Float[Array, "batch *space c"]) -> Float[Array, "batch *out c"]:
-        cells, steps, sides = _geometry("max_pool", x, window, stride, padding)
+        cells, steps, sides = _geometry("max_pool", x, window, stride, padding, ceil_mode)
         _counts(x.shape[1:-1], cells, steps, sides)
         lowest = -np.inf if jnp.issubdtype(x.dtype, jnp.floating) else np.iinfo(x.dtype).min
         return reduce_windows(x, cells, steps, sides, lowest, _larger)
@@ -53,11 +57,13 @@ def max_pool(window: Size, stride: Size | None = None, padding: Padding = "VALID
 
 
 @register
-def avg_pool(window: Size, stride: Size | None = None, padding: Padding = "VALID") -> Layer:
+def avg_pool(
+    window: Size, stride: Size | None = None, padding: Padding = "VALID", *, ceil_mode: bool = False
+) -> Layer:
     """The mean of each window, channel by channel. Padded cells do not count.
 
     Args:
-        window, stride, padding: As in `max_pool`.
+        window, stride, padding, ceil_mode: As in `max_pool`.
 
     Raises:
         LayerError: As in `max_pool`, or the input is of integers.
@@ -72,7 +78,7 @@ def avg_pool(window: Size, stride: Size | None = None, padding: Padding = "VALID
     check_padding("avg_pool", padding)
 
     def forward(params: Params, x: Float[Array, "batch *space c"]) -> Float[Array, "batch *out c"]:
-        cells, steps, sides = _geometry("avg_pool", x, window, stride, padding)
+        cells, steps, sides = _geometry("avg_pool", x, window, stride, padding, ceil_mode)
         need_floating(x)
         wide = x.astype(acc(x.dtype))
         total = reduce_windows(wide, cells, steps, sides, 0.0, jnp.add)
@@ -115,12 +121,23 @@ def _larger(best: Array, new: Array) -> Array:
 
 
 def _geometry(
-    kind: str, x: Array, window: Size, stride: Size | None, padding: Padding
+    kind: str, x: Array, window: Size, stride: Size | None, padding: Padding, ceil_mode: bool
 ) -> tuple[tuple[int, ...], tuple[int, ...], tuple[tuple[int, int], ...]]:
     axes = spatial_axes(x, window)
     cells = per_axis(kind, "window", window, axes)
     steps = cells if stride is None else per_axis(kind, "stride", stride, axes)
-    return cells, steps, pairs(x.shape[1:-1], cells, steps, padding)
+    sides = pairs(x.shape[1:-1], cells, steps, padding)
+    if ceil_mode:
+        ends = zip(x.shape[1:-1], cells, steps, sides, strict=True)
+        sides = tuple((a, b + _beyond(n, k, s, a, b)) for n, k, s, (a, b) in ends)
+    return cells, steps, sides
+
+
+def _beyond(length: int, window: int, stride: int, before: int, after: int) -> int:
+    """Cells by which one more window would reach beyond an axis; 0 if that window began outside of it."""
+    left = (length + before + after - window) % stride
+    begin = length + before + after - window - left + stride
+    return stride - left if left and begin < length + before else 0
 
 
 def _counts(

@@ -211,8 +211,10 @@ class TestDevices:
     def test_jit(self, case, form):
         spec, x, kernel, *_ = arrays(case)
         spread = jax.device_put(x, NamedSharding(self.mesh, PartitionSpec("data")))
-        f = lambda x, k, f: jnp.sin(f(x, k, spec)).sum()  # noqa: E731
-        both = [jax.jit(jax.grad(functools.partial(f, f=g), (0, 1)))(spread, kernel) for g in (kernels.conv, oracle)]
+        both = [
+            jax.jit(jax.grad(lambda x, k, f=f: jnp.sin(f(x, k, spec)).sum(), (0, 1)))(spread, kernel)
+            for f in (kernels.conv, oracle)
+        ]
         check(*both)
 
     @pytest.mark.parametrize("case", ["square", "product"])

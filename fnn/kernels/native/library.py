@@ -107,11 +107,6 @@ def native() -> Native | None:
     return found if isinstance(found, Native) else None
 
 
-def forget() -> None:
-    """Look for the native part anew, after it was built."""
-    _load.cache_clear()
-
-
 def refuses(
     role: str, dtype: np.dtype, batch: int, inputs: int, outputs: int, spec: Spec, pieces: int
 ) -> str:
