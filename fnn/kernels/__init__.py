@@ -2,6 +2,7 @@
 
 from fnn.kernels.choice import CHOICES, Choice, KernelError, requested, use
 from fnn.kernels.native.build import BuildError
+from fnn.kernels.pooling import Windows, max_pool
 from fnn.kernels.primitives import conv, conv_input, product
 from fnn.kernels.spec import Spec, acc
 from fnn.kernels.status import Status, build, fallbacks, status
@@ -13,11 +14,13 @@ __all__ = [
     "KernelError",
     "Spec",
     "Status",
+    "Windows",
     "acc",
     "build",
     "conv",
     "conv_input",
     "fallbacks",
+    "max_pool",
     "product",
     "requested",
     "status",

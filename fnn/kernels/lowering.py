@@ -36,7 +36,7 @@ def default(role: str) -> Any:
 
 def cpu(role: str) -> Any:
     """The lowering for CPUs."""
-    native = jax.ffi.ffi_lowering(library.target(NAMES[role]))
+    native = jax.ffi.ffi_lowering(library.target(f"conv_{NAMES[role]}"))
     rows = mlir.lower_fun(functools.partial(_rows, role), multiple_results=False)
     forms = {"xla": _lower(XLA[role]), "jax": _lower(JAX[role])}
 
@@ -65,7 +65,9 @@ def _rows(role: str, left: Array, right: Array, *, spec: Spec, choice: Choice) -
     count = batch // line.space[0]
     shaped = [a[None] if r == "w" else a.reshape(count, *line.space, -1) for r, a in arrays.items()]
     out = _result(role, shaped, line)
-    made: Array = jax.ffi.ffi_call(library.target(NAMES[role]), out)(*shaped, **_attributes(line, choice))
+    made: Array = jax.ffi.ffi_call(library.target(f"conv_{NAMES[role]}"), out)(
+        *shaped, **_attributes(line, choice)
+    )
     return made[0] if role == "w" else made.reshape(batch, -1)
 
 
@@ -102,6 +104,21 @@ def pieces(choice: Choice) -> int:
 
 def _form(ctx: Any, role: str, spec: Spec, choice: Choice) -> tuple[str, str]:
     """Which form a convolution takes on a CPU, and why not the native one, if that was wanted."""
+    if other := not_native(ctx, choice):
+        return other
+    shapes = [aval.shape for aval in (*ctx.avals_in, *ctx.avals_out)]
+    arrays = dict(zip(OPERANDS[role], shapes, strict=True))
+    batch, inputs, outputs = arrays["x"][0], arrays["x"][-1], arrays["y"][-1]
+    if not spec.axes:
+        spec = _line(spec, batch, choice)
+        batch //= spec.space[0]
+    dtype = ctx.avals_in[0].dtype
+    why = library.refuses(NAMES[role], dtype, batch, inputs, outputs, spec, pieces(choice))
+    return ("jax", why) if why else ("onednn", "")
+
+
+def not_native(ctx: Any, choice: Choice) -> tuple[str, str] | None:
+    """Which form an operation takes on a CPU if nothing can be native, and why, if that was wanted."""
     if choice.kernels in ("xla", "jax"):
         return choice.kernels, ""
     module = ctx.module_context
@@ -117,12 +134,4 @@ def _form(ctx: Any, role: str, spec: Spec, choice: Choice) -> tuple[str, str]:
     dtype = ctx.avals_in[0].dtype
     if dtype not in (np.float32, jax.numpy.bfloat16):
         return "xla", f"{dtype} is neither float32 nor bfloat16"
-    if not library.available():
-        return "jax", library.reason()
-    arrays = dict(zip(OPERANDS[role], shapes, strict=True))
-    batch, inputs, outputs = arrays["x"][0], arrays["x"][-1], arrays["y"][-1]
-    if not spec.axes:
-        spec = _line(spec, batch, choice)
-        batch //= spec.space[0]
-    why = library.refuses(NAMES[role], dtype, batch, inputs, outputs, spec, pieces(choice))
-    return ("jax", why) if why else ("onednn", "")
+    return None if library.available() else ("jax", library.reason())

@@ -7,16 +7,16 @@ So every transformation of JAX works to any order: forward and reverse mode, gra
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 from jax import Array, lax
 from jax.extend.core import Primitive
-from jax.interpreters import ad, batching, mlir
+from jax.interpreters import ad
 
 from fnn.kernels import lowering
+from fnn.kernels.binding import define, vary_alike
 from fnn.kernels.choice import requested
 from fnn.kernels.spec import Spec, acc
 
@@ -49,39 +49,20 @@ def product(x: Array, kernel: Array) -> Array:
 def _bind(primitive: Primitive, a: Array, kernel: Array, spec: Spec) -> Array:
     wide = acc(a.dtype)
     kernel = kernel if kernel.dtype == wide else kernel.astype(wide)
-    a, kernel = _vary_alike(jnp.asarray(a), jnp.asarray(kernel))
+    a, kernel = vary_alike(jnp.asarray(a), jnp.asarray(kernel))
     y: Array = primitive.bind(a, kernel, spec=spec, choice=requested())
     return y
 
 
-def _vary_alike(*arrays: Array) -> list[Array]:
-    """Inside of ``shard_map``: what is the same on all devices is made to vary over those of the others."""
-    own = [jax.typeof(a).mat.varying for a in arrays]
-    every = frozenset().union(*own)
-    return [
-        lax.pcast(a, tuple(every - axes), to="varying") if every - axes else a
-        for a, axes in zip(arrays, own, strict=True)
-    ]
-
-
 def _make(role: Role, left: Role, right: Role) -> Primitive:
     """The primitive ``left, right -> role``."""
-    primitive = Primitive(f"conv_{ {'y': 'forward', 'x': 'input', 'w': 'kernel'}[role] }")
-    primitive.def_impl(functools.partial(_run, primitive))
-    primitive.def_abstract_eval(functools.partial(_shape, role))
-    batching.primitive_batchers[primitive] = functools.partial(_batch, primitive, role, left, right)
-    mlir.register_lowering(primitive, lowering.default(role))
-    mlir.register_lowering(primitive, lowering.cpu(role), platform="cpu")
-    return primitive
-
-
-def _run(primitive: Primitive, *operands: Array, **params: Any) -> Any:
-    return _compiled(primitive, tuple(params.items()))(*operands)
-
-
-@functools.cache
-def _compiled(primitive: Primitive, params: tuple[tuple[str, Any], ...]) -> Callable[..., Any]:
-    return jax.jit(functools.partial(primitive.bind, **dict(params)))
+    return define(
+        f"conv_{lowering.NAMES[role]}",
+        functools.partial(_shape, role),
+        functools.partial(_batch, role, left, right),
+        lowering.default(role),
+        lowering.cpu(role),
+    )
 
 
 def _shape(role: Role, left: Any, right: Any, *, spec: Spec, choice: Any) -> Any:
@@ -96,10 +77,10 @@ def _shape(role: Role, left: Any, right: Any, *, spec: Spec, choice: Any) -> Any
 
 
 def _batch(
-    primitive: Primitive,
     role: Role,
     left: Role,
     right: Role,
+    primitive: Primitive,
     operands: Sequence[Array],
     dims: Sequence[int | None],
     *,

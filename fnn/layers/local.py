@@ -10,12 +10,12 @@ from jax import Array
 from jaxtyping import Float
 
 from fnn.kernels import acc
+from fnn.kernels.windows import window_slices
 from fnn.layer import Key, Layer, LayerError, Params, Shaped, leaf, stateless
 from fnn.layers.checks import need_channels, need_floating, per_axis, positive, sizes, spatial_axes
 from fnn.layers.conv import Size
 from fnn.layers.initializers import Initializer, initializer
 from fnn.layers.padding import Padding, check_padding, pairs
-from fnn.layers.windows import window_slices
 from fnn.registry import register
 
 

@@ -10,12 +10,13 @@ import numpy as np
 from jax import Array
 from jaxtyping import Float
 
+from fnn import kernels
 from fnn.kernels import acc
+from fnn.kernels.windows import reduce_windows
 from fnn.layer import Layer, LayerError, Params, stateless
 from fnn.layers.checks import need_floating, per_axis, sizes, spatial_axes
 from fnn.layers.conv import Size
 from fnn.layers.padding import Padding, check_padding, pairs
-from fnn.layers.windows import reduce_windows
 from fnn.registry import register
 
 
@@ -50,8 +51,7 @@ def max_pool(
     def forward(params: Params, x: Float[Array, "batch *space c"]) -> Float[Array, "batch *out c"]:
         cells, steps, sides = _geometry("max_pool", x, window, stride, padding, ceil_mode)
         _counts(x.shape[1:-1], cells, steps, sides)
-        lowest = -np.inf if jnp.issubdtype(x.dtype, jnp.floating) else np.iinfo(x.dtype).min
-        return reduce_windows(x, cells, steps, sides, lowest, _larger)
+        return kernels.max_pool(x, kernels.Windows(x.shape[1:-1], cells, steps, sides))
 
     return stateless("max_pool", forward)
 
@@ -113,11 +113,6 @@ def _space(x: Array) -> tuple[int, ...]:
     if x.ndim < 3:
         raise LayerError(f"expected an input of rank 4 (batch, height, width, channels), got {x.shape}")
     return tuple(range(1, x.ndim - 1))
-
-
-def _larger(best: Array, new: Array) -> Array:
-    """The larger of two; the first of equals; NaN if either is."""
-    return jnp.where((new > best) | (new != new), new, best)
 
 
 def _geometry(

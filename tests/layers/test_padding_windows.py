@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 import fnn
+from fnn.kernels.windows import window_slices
 from fnn.layers.padding import check_padding, pairs
-from fnn.layers.windows import window_slices
 
 SIZES = list(itertools.product(range(1, 9), (1, 2, 3, 5), (1, 2, 3)))
 

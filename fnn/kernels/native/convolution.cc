@@ -5,6 +5,7 @@
 #include <stdexcept>
 
 #include "buffers.h"
+#include "guarded.h"
 #include "parallel.h"
 #include "plan.h"
 
@@ -109,18 +110,6 @@ void execute(const Geometry& g, ffi::ThreadPool& pool, void* x, void* kernel, vo
   if (!gradient) return;
   sum_up(pool, weights.data(), packed, count, plan->packs ? weights.data() : kernel, count);
   if (plan->packs) reorder(*plan, plan->packed, weights.data(), plan->plain, kernel);
-}
-
-template <typename F>
-ffi::Error guarded(F&& body) {
-  try {
-    body();
-    return ffi::Error::Success();
-  } catch (const std::invalid_argument& error) {
-    return ffi::Error::InvalidArgument(std::string("fnn.kernels: ") + error.what());
-  } catch (const std::exception& error) {
-    return ffi::Error::Internal(std::string("fnn.kernels: ") + error.what());
-  }
 }
 
 template <Role role>

@@ -16,6 +16,7 @@ from fnn.kernels.native.build import OUTPUT, onednn_libraries
 from fnn.kernels.spec import Spec
 
 _ROLES = ("forward", "input", "kernel")
+_TARGETS = (*(f"conv_{role}" for role in _ROLES), "pool_pick", "pool_place")
 _PLATFORM = "cpu"
 
 
@@ -33,9 +34,9 @@ class Native(NamedTuple):
     functions: ctypes.CDLL
 
 
-def target(role: str) -> str:
+def target(primitive: str) -> str:
     """The name under which XLA knows a kernel; with a version, as compiled programs are cached by it."""
-    return f"fnn_conv_{role}_v1"
+    return f"fnn_{primitive}_v1"
 
 
 @functools.cache
@@ -50,9 +51,9 @@ def _load() -> Native | str:
                 break
         functions = ctypes.CDLL(str(OUTPUT))
         version = functions.fnn_onednn_version()
-        for role in _ROLES:
-            handler = jax.ffi.pycapsule(getattr(functions, target(role)))
-            jax.ffi.register_ffi_target(target(role), handler, platform=_PLATFORM)
+        for name in map(target, _TARGETS):
+            handler = jax.ffi.pycapsule(getattr(functions, name))
+            jax.ffi.register_ffi_target(name, handler, platform=_PLATFORM)
     except (OSError, AttributeError) as error:
         return f"the native part cannot be loaded: {error}"
     native = Native(OUTPUT, f"{version // 1000}.{version % 1000}", functions)
@@ -78,7 +79,7 @@ def _wrong() -> str:
         y = xla.forward(x, kernel, spec)
         results, operands = (y, x, kernel), ((x, kernel), (y, kernel), (x, y))
         wanted = (y, xla.to_input(y, kernel, spec), xla.to_kernel(x, y, spec))
-        calls = [jax.ffi.ffi_call(target(role), like) for role, like in zip(_ROLES, results, strict=True)]
+        calls = [jax.ffi.ffi_call(target(name), like) for name, like in zip(_TARGETS, results, strict=False)]
         return [(call(*ab, **attributes), w) for call, ab, w in zip(calls, operands, wanted, strict=True)]
 
     try:

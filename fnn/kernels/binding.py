@@ -1,0 +1,52 @@
+"""What the primitives of the kernels share."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+from jax import Array, lax
+from jax.extend.core import Primitive
+from jax.interpreters import batching, mlir
+
+
+def define(
+    name: str, shape: Callable[..., Any], batch: Callable[..., Any], default: Any, cpu: Any
+) -> Primitive:
+    """A primitive with one result.
+
+    Args:
+        name: As it reads in a jaxpr and in a profile.
+        shape: The abstract evaluation.
+        batch: The rule of vmap, with the primitive before its usual arguments.
+        default: The lowering for GPUs, TPUs and all else.
+        cpu: The lowering for CPUs.
+    """
+    primitive = Primitive(name)
+    primitive.def_impl(functools.partial(_run, primitive))
+    primitive.def_abstract_eval(shape)
+    batching.primitive_batchers[primitive] = functools.partial(batch, primitive)
+    mlir.register_lowering(primitive, default)
+    mlir.register_lowering(primitive, cpu, platform="cpu")
+    return primitive
+
+
+def _run(primitive: Primitive, *operands: Array, **params: Any) -> Any:
+    return _compiled(primitive, tuple(params.items()))(*operands)
+
+
+@functools.cache
+def _compiled(primitive: Primitive, params: tuple[tuple[str, Any], ...]) -> Callable[..., Any]:
+    return jax.jit(functools.partial(primitive.bind, **dict(params)))
+
+
+def vary_alike(*arrays: Array) -> list[Array]:
+    """Inside of ``shard_map``: what is the same on all devices is made to vary over those of the others."""
+    own = [jax.typeof(a).mat.varying for a in arrays]
+    every = frozenset().union(*own)
+    return [
+        lax.pcast(a, tuple(every - axes), to="varying") if every - axes else a
+        for a, axes in zip(arrays, own, strict=True)
+    ]

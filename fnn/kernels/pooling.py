@@ -1,0 +1,129 @@
+"""Max pooling as two primitives, each linear in its last operand and the transpose of the other.
+
+`pick` takes from ``t`` what stands where ``x`` is largest in each window; `place` puts it back. So max
+pooling is ``pick(x, x)``, its derivative ``pick(x, dx)``, and its gradient ``place(x, dy)``, to any order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array, lax
+from jax.extend.core import Primitive
+from jax.interpreters import ad, mlir
+
+from fnn.kernels.binding import define, vary_alike
+from fnn.kernels.choice import Choice, requested
+from fnn.kernels.lowering import not_native
+from fnn.kernels.native import library
+from fnn.kernels.spec import acc
+from fnn.kernels.windows import reduce_windows
+
+_VECTOR = 8  # the native loops run over channels: with fewer, XLA's over positions are faster
+
+
+@dataclass(frozen=True)
+class Windows:
+    """The windows of a pooling.
+
+    Attributes:
+        space: Lengths of the spatial axes that they slide over.
+        window, stride: One number a spatial axis.
+        sides: Cells of padding before and after each spatial axis; they never win.
+    """
+
+    space: tuple[int, ...]
+    window: tuple[int, ...]
+    stride: tuple[int, ...]
+    sides: tuple[tuple[int, int], ...]
+
+    @property
+    def out_space(self) -> tuple[int, ...]:
+        """Lengths of the spatial axes of the result."""
+        sizes = zip(self.space, self.window, self.stride, self.sides, strict=True)
+        return tuple((n + a + b - k) // s + 1 for n, k, s, (a, b) in sizes)
+
+
+def max_pool(x: Array, windows: Windows) -> Array:
+    """The largest value of each window; the first of equals, in row order, takes the whole gradient."""
+    if not jnp.issubdtype(x.dtype, jnp.floating):
+        return _reduce(x, windows)
+    y: Array = pick_p.bind(*vary_alike(lax.stop_gradient(x), x), windows=windows, choice=requested())
+    return y
+
+
+def _reduce(x: Array, windows: Windows) -> Array:
+    lowest = np.iinfo(x.dtype).min
+    y: Array = reduce_windows(x, windows.window, windows.stride, windows.sides, lowest, jnp.maximum)
+    return y
+
+
+def _pick(x: Array, t: Array, windows: Windows) -> Array:
+    """In pure JAX; what belongs to the largest goes along with it."""
+
+    def larger(best: tuple[Array, Array], new: tuple[Array, Array]) -> tuple[Array, Array]:
+        wins = (new[0] > best[0]) | (new[0] != new[0])
+        return jnp.where(wins, new[0], best[0]), jnp.where(wins, new[1], best[1])
+
+    picked = reduce_windows((x, t), windows.window, windows.stride, windows.sides, -np.inf, larger)
+    return picked[1]  # type: ignore[no-any-return]
+
+
+def _place(x: Array, y: Array, windows: Windows) -> Array:
+    """In pure JAX; where windows overlap, what they place in a cell is summed in float32 or wider."""
+    wide = acc(x.dtype)
+    t = jax.ShapeDtypeStruct(x.shape, wide)
+    (placed,) = jax.linear_transpose(lambda t: _pick(x, t, windows), t)(y.astype(wide))
+    return placed.astype(x.dtype)  # type: ignore[no-any-return]
+
+
+def _make(name: str, form: Callable[..., Array], shape: Callable[..., Any]) -> Primitive:
+    pure = mlir.lower_fun(lambda a, b, *, windows, choice: form(a, b, windows), multiple_results=False)
+    native = jax.ffi.ffi_lowering(library.target(name))
+
+    def cpu(ctx: Any, x: Any, other: Any, *, windows: Windows, choice: Choice) -> Any:
+        few = ctx.avals_in[0].shape[-1] < _VECTOR
+        if few or not_native(ctx, choice) is not None:
+            return pure(ctx, x, other, windows=windows, choice=choice)
+        before = tuple(a for a, _ in windows.sides)
+        numbers = {"window": windows.window, "stride": windows.stride, "before": before}
+        attributes = {name: np.array(values, np.int64) for name, values in numbers.items()}
+        return native(ctx, x, other, **attributes)
+
+    return define(name, shape, _batch, pure, cpu)
+
+
+def _batch(
+    primitive: Primitive, operands: Sequence[Array], dims: Sequence[int | None], **params: Any
+) -> tuple[Array, int]:
+    """vmap: the mapped axis is more of the batch."""
+    n = next(a.shape[d] for a, d in zip(operands, dims, strict=True) if d is not None)
+    whole = [
+        jnp.broadcast_to(a, (n, *a.shape)) if d is None else jnp.moveaxis(a, d, 0)
+        for a, d in zip(operands, dims, strict=True)
+    ]
+    y = primitive.bind(*(a.reshape(-1, *a.shape[2:]) for a in whole), **params)
+    return y.reshape(n, -1, *y.shape[1:]), 0
+
+
+def _picked(x: Any, t: Any, *, windows: Windows, choice: Choice) -> Any:
+    return t.update(shape=(x.shape[0], *windows.out_space, x.shape[-1]), weak_type=False)
+
+
+def _placed(x: Any, y: Any, *, windows: Windows, choice: Choice) -> Any:
+    return y.update(shape=x.shape, weak_type=False)
+
+
+pick_p = _make("pool_pick", _pick, _picked)
+place_p = _make("pool_place", _place, _placed)
+
+# x but decides; where it does not, its tangent is nothing
+ad.defjvp(pick_p, None, lambda dt, x, t, **params: pick_p.bind(x, dt, **params))
+ad.defjvp(place_p, None, lambda dy, x, y, **params: place_p.bind(x, dy, **params))
+ad.primitive_transposes[pick_p] = lambda ct, x, t, **params: [None, place_p.bind(x, ct, **params)]
+ad.primitive_transposes[place_p] = lambda ct, x, y, **params: [None, pick_p.bind(x, ct, **params)]
