@@ -88,9 +88,14 @@ def initial_state(recipe: Recipe, key: Key, inputs: Any) -> TrainState:
         inputs: An array of raw inputs, or its shape and dtype.
     """
     x = jax.eval_shape(recipe.prepare, inputs)
-    params, state = recipe.model.init(key, x)
-    average = {} if recipe.ema is None else optax.tree.zeros_like(params)
-    return TrainState(jnp.zeros((), jnp.int32), params, state, recipe.optimizer.init(params), average)
+
+    @jax.jit  # one compilation in place of one for each operation
+    def start(key: Key) -> TrainState:
+        params, state = recipe.model.init(key, x)
+        average = {} if recipe.ema is None else optax.tree.zeros_like(params)
+        return TrainState(jnp.zeros((), jnp.int32), params, state, recipe.optimizer.init(params), average)
+
+    return start(key)
 
 
 def make_step(
