@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import platform
 import subprocess
 import time
@@ -15,6 +14,8 @@ from typing import Any
 import jax
 import numpy as np
 
+from fnn import kernels
+from fnn.commands.execution import cpus, prepare, resolve
 from fnn.data import Dataset
 from fnn.document import write
 from fnn.experiment import Experiment, Parts, build
@@ -87,9 +88,31 @@ def train(
         True
     """
     begin = time.perf_counter()
+    prepare(experiment.train.execution)
     parts = build(experiment, model, data)
-    recipe = _recipe(experiment, parts)
+    experiment = _resolved(experiment, parts.model)
     out = folder() if folder is not None else None
+    with kernels.use(experiment.train.execution.kernels):
+        return _run(experiment, parts, out, on_log, on_progress, begin)
+
+
+def _resolved(experiment: Experiment, model: Layer) -> Experiment:
+    """The experiment with every choice made that the machine has a part in."""
+    with experiment.document.located():
+        execution = resolve(experiment.train.execution, model)
+    train = experiment.train.model_copy(update={"execution": execution})
+    return experiment.model_copy(update={"train": train})
+
+
+def _run(
+    experiment: Experiment,
+    parts: Parts,
+    out: RunFolder | None,
+    on_log: Callable[[dict[str, Any]], None] | None,
+    on_progress: Callable[[Progress], None] | None,
+    begin: float,
+) -> Run:
+    recipe = _recipe(experiment, parts)
     config = write(experiment.model_dump(), head=experiment.document.origin())
     _write(out, "config.yaml", config)
     log: list[dict[str, Any]] = []
@@ -129,7 +152,8 @@ def _fit(
     on_progress: Callable[[Progress], None] | None,
 ) -> Fit:
     key = jax.random.key(experiment.seed)
-    batch_size = experiment.train.batch_size
+    batch_size, mode = experiment.train.batch_size, experiment.train.execution.mode
+    assert mode != "auto"  # it is resolved
     return fit(
         recipe,
         initial_state(recipe, name_key(key, "init"), parts.dataset.train.inputs[:batch_size]),
@@ -139,6 +163,7 @@ def _fit(
         epochs=experiment.train.epochs,
         batch_size=batch_size,
         log_every=parts.log_every,
+        mode=mode,
         learning_rate=_learning_rate(experiment, parts),
         on_log=on_log,
         on_progress=on_progress or (lambda progress: None),
@@ -179,7 +204,11 @@ def _learning_rate(experiment: Experiment, parts: Parts) -> Callable[[int], floa
     """Of the step's number; the schedule counts updates."""
     schedule = parts.optimizer.learning_rate
     every = experiment.train.accumulate
-    return None if schedule is None else lambda step: schedule(step // every)
+    if schedule is None:
+        return None
+    if isinstance(schedule(0), jax.Array):
+        schedule = jax.jit(schedule)  # operation by operation it costs milliseconds a record
+    return lambda step: schedule(step // every)
 
 
 def _findings(recipe: Recipe, dataset: Dataset, params: Params, state: State) -> dict[str, Any]:
@@ -238,7 +267,7 @@ def _surroundings() -> dict[str, Any]:
             "platform": device.platform,
             "kind": device.device_kind,
             "count": jax.device_count(),
-            "cpus": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+            "cpus": cpus(),
             "machine": platform.machine(),
         },
     }

@@ -95,7 +95,8 @@ def initial_state(recipe: Recipe, key: Key, inputs: Any) -> TrainState:
         average = {} if recipe.ema is None else optax.tree.zeros_like(params)
         return TrainState(jnp.zeros((), jnp.int32), params, state, recipe.optimizer.init(params), average)
 
-    return start(key)
+    first: TrainState = start(key)
+    return first
 
 
 def make_step(
