@@ -17,7 +17,7 @@ DETERMINISTIC = "--xla_gpu_deterministic_ops=true"
 
 
 class ExecutionWarning(UserWarning):
-    """A run cannot be executed as its config says; its last bits may be others."""
+    """A run is not executed as its config says; the last bits may differ."""
 
 
 def prepare(execution: ExecutionSection) -> None:
@@ -86,5 +86,5 @@ def _kernels(asked: str) -> str:
 
 
 def _warn(message: str) -> None:
-    text = f"train.execution.{message}: the last bits of the run may be others"
-    warnings.warn(text, ExecutionWarning, stacklevel=4)
+    text = f"train.execution.{message}: the last bits may differ"
+    warnings.warn(text, ExecutionWarning, stacklevel=5)  # at the call of fnn.train
