@@ -80,6 +80,9 @@ def train(
         ConfigError: Something does not fit, before anything is compiled or written.
         DivergedError: The loss is not finite any more.
 
+    Warns:
+        ExecutionWarning: JAX had started already, otherwise than ``train.execution`` asks for.
+
     Example:
         >>> import fnn
         >>> experiment = fnn.Experiment(model=["flatten", {"dense": 10}], optimizer={"adam": 1e-2})

@@ -126,7 +126,7 @@ def check(tree: Mapping[str, Any]) -> Experiment:
     Example:
         >>> check({"model": ["relu"], "train": {"epoch": 3}})
         Traceback (most recent call last):
-        fnn.choices.ConfigError: train.epoch: unknown key; nearest: epochs, reduction, batch_size
+        fnn.choices.ConfigError: train.epoch: unknown key; nearest: epochs, reduction, execution
     """
     try:
         return Experiment.model_validate(tree)

@@ -35,7 +35,7 @@ class Fit:
 
     Attributes:
         train_state: After the last step.
-        compile_seconds: For the steps' compilation.
+        compile_seconds: For compiling the steps and the orders that they take.
         train_seconds: For all steps and evaluations in between.
     """
 
