@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any
 from fnn import data, layers, losses, metrics, models
 from fnn.capture import capture, captured
 from fnn.choices import ConfigError
-from fnn.combine import add, concat, remat, repeat, residual, serial
+from fnn.combine import add, concat, residual, serial
 from fnn.layer import Key, Layer, LayerError, Params, State, map_layers, named, spec, stateless
 from fnn.layers import *  # noqa: F403
 from fnn.models import *  # noqa: F403
 from fnn.registry import register
+from fnn.repeat import remat, repeat
 from fnn.trees import count, digest, near, paths
 from fnn.version import __version__ as __version__
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import importlib
 import sys
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -157,9 +158,11 @@ def _read(config: Path, overrides: list[str] | None, modules: list[str] | None) 
 
 @contextmanager
 def _clear_errors() -> Iterator[None]:
-    """What a user can mend is one line and exit code 2; an interrupted run 130."""
+    """What a user can mend is one line and exit code 2; an interrupted run 130. A warning is a line too."""
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.showwarning = _show
+            yield
     except KeyboardInterrupt:
         _stop("interrupted", 130)
     except ArithmeticError as error:
@@ -168,6 +171,10 @@ def _clear_errors() -> Iterator[None]:
         if not type(error).__module__.startswith("fnn."):
             raise
         _stop(str(error), 2)
+
+
+def _show(message: Warning | str, *place: Any, **more: Any) -> None:
+    print(f"warning: {' '.join(str(message).split())}", file=sys.stderr)
 
 
 def _stop(message: str, code: int) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 import jax
@@ -20,7 +19,6 @@ from fnn.layer import (
     State,
     check_name,
     inside,
-    map_layers,
     name_key,
     spec,
     static_train,
@@ -47,7 +45,7 @@ def serial(*layers: Layer, **named: Layer) -> Layer:
         >>> list(fnn.paths(params))
         ['conv1/bias', 'conv1/kernel', 'head/bias', 'head/kernel']
     """
-    return _container("serial", _children("serial", layers, named), _one_after_the_other)
+    return _container("serial", name_children("serial", layers, named), _one_after_the_other)
 
 
 @register
@@ -70,7 +68,7 @@ def residual(body: Layer, skip: Layer | None = None) -> Layer:
         outputs = {name: run(name, child, x) for name, child in children}
         return run.join(_sum, outputs if skip is not None else {**outputs, "input": x})
 
-    return _container("residual", _children("residual", (), branches), flow)
+    return _container("residual", name_children("residual", (), branches), flow)
 
 
 @register
@@ -88,7 +86,7 @@ def add(*branches: Layer, **named: Layer) -> Layer:
         >>> print(fnn.add(fnn.relu, fnn.tanh).apply({}, {}, jnp.array([0.0]))[0])
         [0.]
     """
-    return _container("add", _children("add", branches, named), _side_by_side(_sum))
+    return _container("add", name_children("add", branches, named), _side_by_side(_sum))
 
 
 @register
@@ -108,88 +106,7 @@ def concat(*branches: Layer, **named: Layer) -> Layer:
 
     Source: Szegedy et al. 2014, arXiv:1409.4842.
     """
-    return _container("concat", _children("concat", branches, named), _side_by_side(_concatenate))
-
-
-@register
-def repeat(layer: Layer, n: int) -> Layer:
-    """``n`` copies of a layer, one after the other, with parameters of their own.
-
-    These are stacked: each array below ``layer`` has a leading axis of ``n``. The body is compiled once and
-    scanned; where that is slow (convolutions on a CPU) it is unrolled: the same tree either way.
-
-    Args:
-        layer: Its output has the shape and dtype of its input.
-        n: How many.
-
-    Raises:
-        LayerError: The layer changes the shape or dtype of its input.
-
-    Example:
-        >>> import jax, jax.numpy as jnp, fnn
-        >>> params, _ = fnn.repeat(fnn.dense(4), 3).init(jax.random.key(0), jnp.ones((1, 4)))
-        >>> params["layer"]["kernel"].shape
-        (3, 4, 4)
-    """
-    if isinstance(n, bool) or not isinstance(n, int) or n < 1:
-        raise ValueError(f"repeat: n must be a positive whole number, got {n!r}")
-    children = _children("repeat", (), {"layer": layer})
-    body = children[0][1]
-    unroll = _has_convolution(body)
-
-    def init(key: Key, x: Shaped) -> tuple[Params, State]:
-        x = spec(x)
-        _check_constant(body, key, x)
-        key = name_key(key, "layer")
-        keys = jax.vmap(lambda i: jax.random.fold_in(key, i))(jnp.arange(n))
-        params, state = jax.vmap(lambda k: body.init(k, x))(keys)
-        return _unless_empty("layer", params), _unless_empty("layer", state)
-
-    def apply(
-        params: Params, state: State, x: Any, *, key: Key | None = None, train: bool = False
-    ) -> tuple[Any, State]:
-        static_train(train)
-        _refuse_strangers(children, params=params, state=state)
-        key = None if key is None else name_key(key, "layer")
-
-        def step(carry: Any, each: tuple[Array, Params, State]) -> tuple[Any, State]:
-            i, own_params, own_state = each
-            own_key = None if key is None else jax.random.fold_in(key, i)
-            return body.apply(own_params, own_state, carry, key=own_key, train=train)
-
-        each = (jnp.arange(n), params.get("layer", {}), state.get("layer", {}))
-        with inside("layer"):
-            slow = unroll and jax.default_backend() == "cpu"
-            x, new = _unrolled(step, x, each, n) if slow else jax.lax.scan(step, x, each)
-        return x, _unless_empty("layer", new)
-
-    return Layer(init, apply, "repeat", children, lambda new: repeat(new[0][1], n))
-
-
-@register
-def remat(layer: Layer) -> Layer:
-    """The same layer, whose inner values are computed again for the gradient instead of kept.
-
-    Paths, parameters and values are those of the layer itself.
-
-    Example:
-        >>> import fnn
-        >>> fnn.remat(fnn.serial(fnn.dense(8), fnn.relu)).kind
-        'serial'
-
-    Source: Chen et al. 2016, arXiv:1604.06174; ``jax.checkpoint``.
-    """
-    _refuse_constructor("remat", layer)
-
-    def apply(
-        params: Params, state: State, x: Any, *, key: Key | None = None, train: bool = False
-    ) -> tuple[Any, State]:
-        static_train(train)
-        run = jax.checkpoint(lambda p, s, v, k: layer.apply(p, s, v, key=k, train=train))
-        return run(params, state, x, key)  # type: ignore[no-any-return]
-
-    rebuild = layer.rebuild
-    return replace(layer, apply=apply, rebuild=rebuild and (lambda new: remat(rebuild(new))))
+    return _container("concat", name_children("concat", branches, named), _side_by_side(_concatenate))
 
 
 class _Run:
@@ -198,7 +115,7 @@ class _Run:
     def __init__(
         self, children: Children, params: Params, state: State, key: Key | None, train: bool
     ) -> None:
-        _refuse_strangers(children, params=params, state=state)
+        refuse_strangers(children, params=params, state=state)
         self.params, self.old_state, self.key = params, state, key
         self.train = static_train(train)
         self.state: State = {}
@@ -208,7 +125,7 @@ class _Run:
         with inside(name):
             own = self.params.get(name, {}), self.old_state.get(name, {})
             y, state = child.apply(*own, x, key=key, train=self.train)
-        self.state |= _unless_empty(name, state)
+        self.state |= unless_empty(name, state)
         return y
 
     def join(self, function: Callable[[dict[str, Any]], Any], outputs: dict[str, Any]) -> Any:
@@ -226,8 +143,8 @@ class _Init(_Run):
         with inside(name):
             params, state = child.init(name_key(self.init_key, name), x)
             y = _output(child, params, state, x)
-        self.params |= _unless_empty(name, params)
-        self.state |= _unless_empty(name, state)
+        self.params |= unless_empty(name, params)
+        self.state |= unless_empty(name, state)
         return y
 
     def join(self, function: Callable[[dict[str, Any]], Any], outputs: dict[str, Any]) -> Any:
@@ -285,12 +202,12 @@ def _shapes(outputs: dict[str, Array]) -> str:
     return ", ".join(f"{name} {y.dtype.name}{list(y.shape)}" for name, y in outputs.items())
 
 
-def _children(kind: str, unnamed: tuple[Layer, ...], named: dict[str, Layer]) -> Children:
+def name_children(kind: str, unnamed: tuple[Layer, ...], named: dict[str, Layer]) -> Children:
     """Children with their names: their own, or their kind and number."""
     numbers: dict[str, int] = {}
     children: dict[str, Layer] = {}
     for name, child in [*((None, layer) for layer in unnamed), *named.items()]:
-        _refuse_constructor(kind, child)
+        refuse_constructor(kind, child)
         name = name or child.name
         if name is None:
             numbers[child.kind] = numbers.get(child.kind, 0) + 1
@@ -303,7 +220,8 @@ def _children(kind: str, unnamed: tuple[Layer, ...], named: dict[str, Layer]) ->
     return tuple(children.items())
 
 
-def _refuse_constructor(kind: str, child: Any) -> None:
+def refuse_constructor(kind: str, child: Any) -> None:
+    """An error where a container was given something else than a layer, such as its constructor."""
     if isinstance(child, Layer):
         return
     name = getattr(child, "__name__", None)
@@ -311,7 +229,8 @@ def _refuse_constructor(kind: str, child: Any) -> None:
     raise LayerError(f"{kind} is made of layers, got {name or repr(child)}{hint}")
 
 
-def _refuse_strangers(children: Children, **trees: dict[str, Any]) -> None:
+def refuse_strangers(children: Children, **trees: dict[str, Any]) -> None:
+    """An error where ``params`` or ``state`` hold something that names no child."""
     names = [name for name, _ in children]
     for what, tree in trees.items():
         for key in tree:
@@ -319,40 +238,11 @@ def _refuse_strangers(children: Children, **trees: dict[str, Any]) -> None:
                 raise LayerError(f"{key!r} in {what} names no child; nearest: {near(key, names)}")
 
 
-def _unless_empty(name: str, tree: dict[str, Any]) -> dict[str, Any]:
+def unless_empty(name: str, tree: dict[str, Any]) -> dict[str, Any]:
+    """A child's share of a tree; nothing where it has none."""
     return {name: tree} if tree else {}
 
 
 def _output(layer: Layer, params: Params, state: State, x: Any) -> Any:
     """The shapes that a layer gives for the shapes ``x``."""
     return jax.eval_shape(lambda p, s, v: layer.apply(p, s, v)[0], params, state, x)
-
-
-def _check_constant(body: Layer, key: Key, x: Any) -> None:
-    with inside("layer"):
-        y = jax.eval_shape(lambda k, v: body.apply(*body.init(k, v), v)[0], key, x)
-        if jax.tree.map(_form, y) != jax.tree.map(_form, x):
-            raise LayerError(f"expected a layer whose output is like its input to repeat, got {x} and {y}")
-
-
-def _form(array: Any) -> tuple[Any, ...]:
-    return (*array.shape, array.dtype)
-
-
-def _has_convolution(layer: Layer) -> bool:
-    kinds: set[str] = set()
-
-    def note(path: str, inner: Layer) -> Layer:
-        kinds.add(inner.kind)
-        return inner
-
-    map_layers(note, layer)
-    return any("conv" in kind for kind in kinds)
-
-
-def _unrolled(step: Callable[..., Any], x: Any, each: Any, n: int) -> tuple[Any, Any]:
-    news = []
-    for i in range(n):
-        x, new = step(x, jax.tree.map(lambda leaf: leaf[i], each))  # noqa: B023
-        news.append(new)
-    return x, jax.tree.map(lambda *leaves: jnp.stack(leaves), *news)

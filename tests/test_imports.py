@@ -18,7 +18,7 @@ ROOT = Path(fnn.__file__).parent
 FLOORS = [
     {"layer", "trees", "registry", "choices", "document", "version", "kernels"},
     {"layers", "losses", "metrics", "optim", "data"},
-    {"combine", "capture"},
+    {"combine", "repeat", "capture"},
     {"models"},
     {"training", "analysis", "testing"},
     {"experiment"},

@@ -11,7 +11,9 @@ import numpy as np
 import pytest
 
 import fnn
+from fnn import kernels
 from fnn.layer import Layer, LayerError, name_key
+from fnn.repeat import slow_in_a_loop
 
 KEY = jax.random.key(0)
 ROWS = np.random.default_rng(0).standard_normal((5, 4), np.float32)
@@ -42,16 +44,21 @@ def by_hand(body: Layer, n: int, params: Any, state: Any, x: Any, key: Any, trai
     return x, {"layer": jax.tree.map(lambda *leaves: jnp.stack(leaves), *states)}
 
 
-@pytest.mark.parametrize("platform", ["cpu", "gpu"])
+@pytest.mark.parametrize(
+    ("platform", "active", "scanned"),
+    [("cpu", "xla", False), ("cpu", "jax", False), ("cpu", "onednn", True), ("gpu", "xla", True)],
+)
 @pytest.mark.parametrize(("body", "x"), [(NOISY, ROWS), (CONVOLVED, PICTURES)], ids=["dense", "conv"])
 def test_repeat_scanned_or_unrolled_is_the_loop(
-    body: Layer, x: np.ndarray, platform: str, monkeypatch: pytest.MonkeyPatch
+    body: Layer, x: np.ndarray, platform: str, active: str, scanned: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(jax, "default_backend", lambda: platform)
+    monkeypatch.setattr(kernels, "status", lambda: kernels.Status(active, "", None, None, 1))
+    assert slow_in_a_loop(body) == (body is CONVOLVED and not scanned)
     model = fnn.repeat(body, 3)
     params, state = model.init(KEY, x)
     text = str(jax.make_jaxpr(lambda p: model.apply(p, state, x)[0])(params))
-    assert ("scan[" in text) == (body is NOISY or platform == "gpu")
+    assert ("scan[" in text) == (body is NOISY or scanned)
     for train in (False, True):
         got = model.apply(params, state, x, key=KEY, train=train)
         assert_close(got, by_hand(body, 3, params, state, x, KEY, train))

@@ -13,7 +13,7 @@ import jax
 
 from fnn import kernels
 from fnn.commands.console import rows
-from fnn.commands.surroundings import processor, usable_cpus, versions
+from fnn.commands.surroundings import processor, versions
 from fnn.data import data_roots
 
 _INSTRUCTIONS = {"AVX2": "avx2", "AVX-512": "avx512f", "AVX512_BF16": "avx512_bf16", "AMX": "amx_tile"}
@@ -95,7 +95,7 @@ def _kernels() -> str:
 
 
 def _threads() -> str:
-    status, cpus = kernels.status(), f"{usable_cpus()} of {os.cpu_count()} CPUs may be used"
+    status, cpus = kernels.status(), f"{kernels.processors()} of {os.cpu_count()} CPUs may be used"
     return cpus if status.native is None else f"{cpus}, native work is cut into {status.threads} pieces"
 
 

@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 import jax
 
+from fnn import kernels
 from fnn.version import __version__
 
 PACKAGES = ("jax", "jaxlib", "optax", "numpy")
@@ -28,7 +29,7 @@ def surroundings() -> dict[str, Any]:
             "platform": device.platform,
             "kind": device.device_kind,
             "count": jax.device_count(),
-            "cpus": usable_cpus(),
+            "cpus": kernels.processors(),
             "machine": platform.machine(),
         },
     }
@@ -43,11 +44,6 @@ def versions() -> dict[str, str]:
         except metadata.PackageNotFoundError:
             found[package] = "missing"
     return found
-
-
-def usable_cpus() -> int | None:
-    """How many CPUs this process may use: its affinity, where the system has one."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
 
 
 def processor(file: Path = Path("/proc/cpuinfo")) -> tuple[str, frozenset[str]]:

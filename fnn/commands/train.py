@@ -11,6 +11,8 @@ from typing import Any
 import jax
 import numpy as np
 
+from fnn import kernels
+from fnn.commands.execution import prepare, resolve
 from fnn.commands.surroundings import surroundings
 from fnn.data import Dataset
 from fnn.document import write
@@ -75,6 +77,9 @@ def train(
         ConfigError: Something does not fit, before anything is compiled or written.
         DivergedError: The loss is not finite any more.
 
+    Warns:
+        ExecutionWarning: JAX had started already, otherwise than ``train.execution`` asks for.
+
     Example:
         >>> import fnn
         >>> experiment = fnn.Experiment(model=["flatten", {"dense": 10}], optimizer={"adam": 1e-2})
@@ -83,9 +88,32 @@ def train(
         True
     """
     begin = time.perf_counter()
+    prepare(experiment.train.execution)
     parts = build(experiment, model, data)
-    recipe = make_recipe(experiment, parts)
+    experiment = _resolved(experiment, parts.model)
     out = folder() if folder is not None else None
+    execution = experiment.train.execution
+    with kernels.use(execution.kernels, threads=execution.threads):
+        return _run(experiment, parts, out, on_log, on_progress, begin)
+
+
+def _resolved(experiment: Experiment, model: Layer) -> Experiment:
+    """The experiment with every choice made that the machine has a part in."""
+    with experiment.document.located():
+        execution = resolve(experiment.train.execution, model)
+    train = experiment.train.model_copy(update={"execution": execution})
+    return experiment.model_copy(update={"train": train})
+
+
+def _run(
+    experiment: Experiment,
+    parts: Parts,
+    out: RunFolder | None,
+    on_log: Callable[[dict[str, Any]], None] | None,
+    on_progress: Callable[[Progress], None] | None,
+    begin: float,
+) -> Run:
+    recipe = make_recipe(experiment, parts)
     config = write(experiment.model_dump(), head=experiment.document.origin())
     _write(out, "config.yaml", config)
     log: list[dict[str, Any]] = []
@@ -125,7 +153,8 @@ def _fit(
     on_progress: Callable[[Progress], None] | None,
 ) -> Fit:
     key = jax.random.key(experiment.seed)
-    batch_size = experiment.train.batch_size
+    batch_size, mode = experiment.train.batch_size, experiment.train.execution.mode
+    assert mode != "auto"  # it is resolved
     return fit(
         recipe,
         initial_state(recipe, name_key(key, "init"), parts.dataset.train.inputs[:batch_size]),
@@ -135,6 +164,7 @@ def _fit(
         epochs=experiment.train.epochs,
         batch_size=batch_size,
         log_every=parts.log_every,
+        mode=mode,
         learning_rate=_learning_rate(experiment, parts),
         on_log=on_log,
         on_progress=on_progress or (lambda progress: None),
@@ -176,7 +206,11 @@ def _learning_rate(experiment: Experiment, parts: Parts) -> Callable[[int], floa
     """Of the step's number; the schedule counts updates."""
     schedule = parts.optimizer.learning_rate
     every = experiment.train.accumulate
-    return None if schedule is None else lambda step: schedule(step // every)
+    if schedule is None:
+        return None
+    if isinstance(schedule(0), jax.Array):
+        schedule = jax.jit(schedule)  # operation by operation it costs milliseconds a record
+    return lambda step: schedule(step // every)
 
 
 def _findings(recipe: Recipe, dataset: Dataset, params: Params, state: State) -> dict[str, Any]:

@@ -41,6 +41,19 @@ class DataSection(Section):
     normalize: bool = Field(True, description="to mean 0 and variance 1 of the training part, by channel")
 
 
+class ExecutionSection(Section):
+    """How the steps are run. What is left open is chosen at a run's start and written into its config."""
+
+    mode: Literal["auto", "scan", "step"] = Field(
+        "auto", description="steps in a compiled loop (scan) or dispatched one by one (step)"
+    )
+    kernels: Literal["auto", "onednn", "jax", "xla"] = Field("auto", description="what runs convolutions")
+    threads: Positive | None = Field(None, description="CPUs to use; default: all that there are")
+    deterministic: bool = Field(
+        False, description="the same bits on a GPU too, at some cost; on a CPU they always are"
+    )
+
+
 class TrainSection(Section):
     """How long, and in what steps."""
 
@@ -60,6 +73,7 @@ class TrainSection(Section):
     log_every: Positive | str = Field(
         "1 epoch", description='steps between logged points: 100, "1 epoch" or "10%"'
     )
+    execution: ExecutionSection = Field(ExecutionSection(), description="how the steps are run")
 
 
 class Experiment(Section):
@@ -112,7 +126,7 @@ def check(tree: Mapping[str, Any]) -> Experiment:
     Example:
         >>> check({"model": ["relu"], "train": {"epoch": 3}})
         Traceback (most recent call last):
-        fnn.choices.ConfigError: train.epoch: unknown key; nearest: epochs, reduction, batch_size
+        fnn.choices.ConfigError: train.epoch: unknown key; nearest: epochs, reduction, execution
     """
     try:
         return Experiment.model_validate(tree)

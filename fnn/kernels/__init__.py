@@ -1,6 +1,6 @@
 """What the hardware needs: convolutions, pooling and bfloat16 products, chosen by platform."""
 
-from fnn.kernels.choice import CHOICES, Choice, KernelError, requested, use
+from fnn.kernels.choice import CHOICES, Choice, KernelError, processors, requested, use
 from fnn.kernels.native.build import BuildError
 from fnn.kernels.pooling import Windows, max_pool
 from fnn.kernels.primitives import conv, conv_input, product
@@ -21,6 +21,7 @@ __all__ = [
     "conv_input",
     "fallbacks",
     "max_pool",
+    "processors",
     "product",
     "requested",
     "status",

@@ -31,7 +31,8 @@ def forward(x: Array, kernel: Array, spec: Spec) -> Array:
     taps = kernel.astype(x.dtype).astype(acc(x.dtype)).reshape(-1, kernel.shape[-1])
     copies = kernel.shape[-1] // spec.groups
     products = (jnp.repeat(s, copies, -1) * t for s, t in zip(shifted, taps, strict=True))
-    return functools.reduce(operator.add, products).astype(x.dtype)
+    total: Array = functools.reduce(operator.add, products)
+    return total.astype(x.dtype)
 
 
 def to_input(y: Array, kernel: Array, spec: Spec) -> Array:

@@ -81,7 +81,7 @@ def avg_pool(
         cells, steps, sides = _geometry("avg_pool", x, window, stride, padding, ceil_mode)
         need_floating(x)
         wide = x.astype(acc(x.dtype))
-        total = reduce_windows(wide, cells, steps, sides, 0.0, jnp.add)
+        total: Array = reduce_windows(wide, cells, steps, sides, 0.0, jnp.add)
         share = jnp.asarray(1 / _counts(x.shape[1:-1], cells, steps, sides), wide.dtype)
         return (total * share).astype(x.dtype)
 

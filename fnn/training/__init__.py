@@ -2,7 +2,8 @@
 
 from fnn.training.evaluation import evaluate, predict
 from fnn.training.folder import RunFolder
-from fnn.training.loop import DivergedError, Fit, Progress, fit
+from fnn.training.loop import Fit, fit
+from fnn.training.meter import DivergedError, Progress
 from fnn.training.step import Recipe, TrainState, initial_state, make_step
 from fnn.training.weights import load_weights, save_weights
 

@@ -1,47 +1,32 @@
-"""The loop: epochs of steps, logged points, evaluation in between."""
+"""The loop: epochs of steps, many in one call, and evaluation in between."""
 
 from __future__ import annotations
 
-import math
+import functools
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from fnn.data import Dataset, epoch_order
+from fnn.data import Dataset, epoch_order, steps_per_epoch
 from fnn.layer import Key
+from fnn.training.advance import Mode, compile_steps
 from fnn.training.evaluation import evaluate
-from fnn.training.step import Recipe, TrainState, make_step
+from fnn.training.meter import Meter, Progress, Record
+from fnn.training.step import Recipe, TrainState
 
-Record = dict[str, Any]
+CALL = 0.5
+"""Seconds that a call takes, about: so long nothing is logged, and no interrupt is seen."""
 
+GROWTH = 4
+"""How many times longer than the last one a call may be; the first does one step."""
 
-class DivergedError(ArithmeticError):
-    """The loss is no finite number any more."""
-
-
-@dataclass(frozen=True)
-class Progress:
-    """How far a run is, about twice a second.
-
-    Attributes:
-        step, steps: Done, and in all.
-        epoch, epochs: The running one, from 1, and how many there are.
-        figures: The means since the last logged point: loss, metrics.
-        examples_per_second: Since the last report.
-    """
-
-    step: int
-    steps: int
-    epoch: int
-    epochs: int
-    figures: dict[str, Any]
-    examples_per_second: float
+TOGETHER = 1024
+"""Steps that short epochs are put together to, where nothing is evaluated between them."""
 
 
 @dataclass
@@ -50,7 +35,7 @@ class Fit:
 
     Attributes:
         train_state: After the last step.
-        compile_seconds: For the step's compilation.
+        compile_seconds: For compiling the steps and the orders that they take.
         train_seconds: For all steps and evaluations in between.
     """
 
@@ -69,6 +54,8 @@ def fit(
     epochs: int,
     batch_size: int,
     log_every: int,
+    mode: Mode = "scan",
+    steps_per_call: int | None = None,
     learning_rate: Callable[[int], float] | None = None,
     on_log: Callable[[Record], None] = lambda record: None,
     on_progress: Callable[[Progress], None] = lambda progress: None,
@@ -84,6 +71,8 @@ def fit(
         epochs: Passes over the training part.
         batch_size: Examples a step; a part that is smaller is one batch.
         log_every: Steps between two logged points.
+        mode: Steps in a compiled loop, ``scan``, or dispatched one by one, ``step``.
+        steps_per_call: How many steps at a time, at most; no bit depends on it. None: about half a second's.
         learning_rate: Of the step's number, for the log.
         on_log: Gets each record of the log.
         on_progress: Gets the progress, about twice a second.
@@ -91,115 +80,43 @@ def fit(
     Raises:
         DivergedError: The loss is not finite.
     """
-    inputs, targets = jnp.asarray(dataset.train.inputs), jnp.asarray(dataset.train.targets)
-    order = epoch_order(seed, 0, len(inputs), batch_size)
-    step, compile_seconds = _compile(recipe, train_state, inputs, targets, order[0], key)
-    meter = _Meter(recipe, len(order), epochs, order.shape[1], learning_rate)
+    data = jnp.asarray(dataset.train.inputs), jnp.asarray(dataset.train.targets)
+    n, steps = len(dataset.train), steps_per_epoch(len(dataset.train), batch_size)
+    together = 1 if dataset.validation is not None else max(1, min(epochs, TOGETHER // steps))
+    orders = functools.partial(_orders, np.uint32(seed), n=n, batch_size=batch_size, epochs=together)
     begin = time.perf_counter()
-    for epoch in range(epochs):
-        order = epoch_order(seed, epoch, len(inputs), batch_size)
-        for rows in np.asarray(order):
-            train_state, log = step(train_state, inputs, targets, rows, key)
-            meter.add(log)
-            logged = meter.step % log_every == 0 or meter.step == meter.steps
-            if logged or meter.due():
-                on_progress(meter.progress())
-            if logged:
-                on_log(meter.record())
+    advance = compile_steps(mode, recipe, train_state, orders(0), data, key)
+    compiled = time.perf_counter()
+    meter = Meter(
+        recipe,
+        steps_per_epoch=steps,
+        epochs=epochs,
+        batch=min(n, batch_size),
+        log_every=log_every,
+        learning_rate=learning_rate,
+        on_log=on_log,
+        on_progress=on_progress,
+    )
+    count = steps_per_call or 1
+    for epoch in range(0, epochs, together):
+        order, first, end = orders(epoch), 0, min(together, epochs - epoch) * steps
+        while first < end:
+            done = min(count, end - first)
+            started = time.perf_counter()
+            train_state, logs = advance(train_state, order, first, done)
+            seconds = time.perf_counter() - started
+            meter.read(logs, seconds)
+            first += done
+            if steps_per_call is None:
+                count = max(1, min(GROWTH * count, int(CALL / seconds * done)))
         if dataset.validation is not None:
             figures = evaluate(recipe, recipe.evaluated(train_state), train_state.state, dataset.validation)
             on_log({"step": meter.step, "epoch": epoch + 1, "split": "validation", **figures})
-    jax.block_until_ready(train_state)
-    return Fit(train_state, compile_seconds, time.perf_counter() - begin)
+    return Fit(train_state, compiled - begin, time.perf_counter() - compiled)
 
 
-def _compile(
-    recipe: Recipe, train_state: TrainState, inputs: Array, targets: Array, rows: Array, key: Key
-) -> tuple[Callable[..., Any], float]:
-    """The step on rows of the data, compiled once for the whole run."""
-    pure = make_step(recipe)
-
-    def step(old: TrainState, inputs: Array, targets: Array, rows: Array, key: Key) -> Any:
-        return pure(old, inputs[rows], targets[rows], key)
-
-    begin = time.perf_counter()
-    lowered = jax.jit(step, donate_argnums=0).lower(train_state, inputs, targets, rows, key)
-    return lowered.compile(), time.perf_counter() - begin
-
-
-class _Meter:
-    """Collects the steps' logs, which stay on the device until somebody asks."""
-
-    def __init__(
-        self,
-        recipe: Recipe,
-        steps_per_epoch: int,
-        epochs: int,
-        batch: int,
-        learning_rate: Callable[[int], float] | None,
-    ) -> None:
-        self.recipe, self.batch, self.learning_rate = recipe, batch, learning_rate
-        self.steps_per_epoch, self.steps = steps_per_epoch, steps_per_epoch * epochs
-        self.step = 0
-        self.fresh: list[Any] = []
-        self.begin = self.reported = self.logged = time.perf_counter()
-        self.reported_step = self.logged_step = 0
-        self.losses: list[float] = []
-        self.statistics: dict[str, Any] = {}
-        self.norms: dict[str, float] = {}
-
-    def add(self, log: Any) -> None:
-        self.step += 1
-        self.fresh.append(log)
-
-    def due(self) -> bool:
-        return time.perf_counter() - self.reported > 0.5
-
-    def progress(self) -> Progress:
-        self._read()
-        now = time.perf_counter()
-        speed = (self.step - self.reported_step) * self.batch / max(now - self.reported, 1e-9)
-        self.reported, self.reported_step = now, self.step
-        epochs = self.steps // self.steps_per_epoch
-        return Progress(self.step, self.steps, self._epoch(), epochs, self._figures(), speed)
-
-    def record(self) -> Record:
-        """What is logged of the steps since the last record."""
-        self._read()
-        now = time.perf_counter()
-        record = {
-            "step": self.step,
-            "epoch": self._epoch(),
-            "split": "train",
-            **self._figures(),
-            **({"learning_rate": float(self.learning_rate(self.step - 1))} if self.learning_rate else {}),
-            **self.norms,
-            "examples_per_second": (self.step - self.logged_step) * self.batch / max(now - self.logged, 1e-9),
-            "seconds": now - self.begin,
-        }
-        self.logged, self.logged_step = now, self.step
-        self.losses, self.statistics = [], {}
-        return record
-
-    def _epoch(self) -> int:
-        return -(-self.step // self.steps_per_epoch)
-
-    def _figures(self) -> dict[str, Any]:
-        figures = {n: m.value(self.statistics[n]) for n, m in self.recipe.metrics.items()}
-        return {"loss": math.fsum(self.losses) / len(self.losses), **figures}
-
-    def _read(self) -> None:
-        """Fetch what the device has; this waits for the last step."""
-        first = self.step - len(self.fresh) + 1
-        for i, log in enumerate(jax.device_get(self.fresh), start=first):
-            loss = float(log.pop("loss"))
-            if not math.isfinite(loss):
-                raise DivergedError(
-                    f"the loss is {loss} at step {i}: try a smaller learning rate, or train.clip"
-                )
-            self.losses.append(loss)
-            for name, new in log.pop("metrics").items():
-                old = self.statistics.get(name)
-                self.statistics[name] = new if old is None else self.recipe.metrics[name].merge(old, new)
-            self.norms = {name: float(norm) for name, norm in log.items()}
-        self.fresh = []
+@functools.partial(jax.jit, static_argnames=("n", "batch_size", "epochs"))
+def _orders(seed: Array, epoch: int, n: int, batch_size: int, epochs: int) -> Array:
+    """The orders of epochs one after the other."""
+    orders: Array = jax.lax.map(lambda e: epoch_order(seed, e, n, batch_size), epoch + jnp.arange(epochs))
+    return orders.reshape(-1, orders.shape[-1])

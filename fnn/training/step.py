@@ -88,9 +88,15 @@ def initial_state(recipe: Recipe, key: Key, inputs: Any) -> TrainState:
         inputs: An array of raw inputs, or its shape and dtype.
     """
     x = jax.eval_shape(recipe.prepare, inputs)
-    params, state = recipe.model.init(key, x)
-    average = {} if recipe.ema is None else optax.tree.zeros_like(params)
-    return TrainState(jnp.zeros((), jnp.int32), params, state, recipe.optimizer.init(params), average)
+
+    @jax.jit  # one compilation in place of one for each operation
+    def start(key: Key) -> TrainState:
+        params, state = recipe.model.init(key, x)
+        average = {} if recipe.ema is None else optax.tree.zeros_like(params)
+        return TrainState(jnp.zeros((), jnp.int32), params, state, recipe.optimizer.init(params), average)
+
+    first: TrainState = start(key)
+    return first
 
 
 def make_step(

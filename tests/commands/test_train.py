@@ -18,6 +18,7 @@ from fnn.choices import ConfigError
 from fnn.data import Dataset, Split
 from fnn.experiment import build, check, read
 from fnn.training import DivergedError, RunFolder, load_weights
+from fnn.training.advance import compile_steps
 
 CONFIGS = Path(fnn.__file__).parents[1] / "configs"
 
@@ -421,6 +422,25 @@ def test_a_run_that_is_interrupted_says_so():
     assert len(Path("run/metrics.jsonl").read_text().splitlines()) == 2
     assert not Path("run/model.safetensors").exists()
     assert Path("run/config.yaml").exists()
+
+
+def test_a_run_that_is_interrupted_inside_of_a_call_says_so(monkeypatch):
+    def compiled(*arguments):
+        advance = compile_steps(*arguments)
+
+        def stopped(state, order, first, count):
+            if first > 2:
+                raise KeyboardInterrupt
+            return advance(state, order, first, count)
+
+        return stopped
+
+    monkeypatch.setattr("fnn.training.loop.compile_steps", compiled)
+    with pytest.raises(KeyboardInterrupt):
+        fnn.train(small(train={"epochs": 9}), folder=into("run"))
+    summary = json.loads(Path("run/summary.json").read_text())
+    assert (summary["status"], summary["step"], summary["epoch"]) == ("interrupted", 5, 3)
+    assert len(Path("run/metrics.jsonl").read_text().splitlines()) == 5
 
 
 def test_a_run_that_is_interrupted_while_the_test_part_is_read_says_so(monkeypatch):

@@ -6,6 +6,7 @@ import re
 
 import pytest
 
+from fnn import kernels
 from fnn.choices import ConfigError
 from fnn.experiment import Experiment, check, fields
 
@@ -34,6 +35,7 @@ def test_every_field_has_its_default():
             "accumulate": 1,
             "ema": None,
             "log_every": "1 epoch",
+            "execution": {"mode": "auto", "kernels": "auto", "threads": None, "deterministic": False},
         },
     }
 
@@ -62,6 +64,7 @@ def test_every_value_given_is_kept():
             "accumulate": 4,
             "ema": 0.99,
             "log_every": 10,
+            "execution": {"mode": "step", "kernels": "xla", "threads": 2, "deterministic": True},
         },
     }
     assert check(given).model_dump() == given
@@ -85,6 +88,7 @@ def test_an_experiment_cannot_be_changed():
         ({"model": [], "data": {"validate": 0.1}}, ("data", "validate"), "validation"),
         ({"model": [], "train": {"epoch": 3}}, ("train", "epoch"), "epochs"),
         ({"model": [], "train": {"batchsize": 3}}, ("train", "batchsize"), "batch_size"),
+        ({"model": [], "train": {"execution": {"thread": 1}}}, ("train", "execution", "thread"), "threads"),
         ({"model": [], "optimiser": "adam"}, ("optimiser",), "optimizer"),
         ({"model": [], "epochs": 3}, ("epochs",), ""),
     ],
@@ -144,6 +148,9 @@ WRONG = [
     # words, bools
     ("precision", "float16", "'float32' or 'bfloat16', got 'float16'"),
     ("train.reduction", "max", "'mean' or 'sum', got 'max'"),
+    ("train.execution.mode", "fast", "'auto', 'scan' or 'step', got 'fast'"),
+    ("train.execution.kernels", "cudnn", "'auto', 'onednn', 'jax' or 'xla', got 'cudnn'"),
+    ("train.execution.threads", 0, "greater than 0, got 0"),
     ("data.normalize", 1, f"{BOOLEAN}, got 1"),
     ("data.normalize", "true", f"{BOOLEAN}, got 'true'"),
     ("data.path", 3, "a valid string, got 3"),
@@ -165,8 +172,9 @@ WRONG = [
 
 
 def tree_with(dotted, value):
-    section, _, name = dotted.rpartition(".")
-    return {"model": ["relu"], **({section: {name: value}} if section else {name: value})}
+    for name in reversed(dotted.split(".")):
+        value = {name: value}
+    return {"model": ["relu"], **value}
 
 
 @pytest.mark.parametrize(("dotted", "value", "message"), WRONG)
@@ -220,6 +228,8 @@ def test_fields_lists_every_field_with_type_default_and_meaning():
     dump, expected = check({"model": ["relu"]}).model_dump(), []
     for name, value in dump.items():
         expected += [f"{name}.{inner}" for inner in value] if name in ("data", "train") else [name]
+    place = expected.index("train.execution")
+    expected[place:] = [f"train.execution.{name}" for name in dump["train"]["execution"]]
     assert [row[0] for row in rows] == expected
     table = {name: (kind, default) for name, kind, default, _ in rows}
     assert table["seed"] == ("int", "0")
@@ -234,7 +244,14 @@ def test_fields_lists_every_field_with_type_default_and_meaning():
     assert table["train.l2"] == ("float | mapping", "0.0")
     assert table["train.ema"] == ("float | null", "null")
     assert table["train.log_every"] == ("int | str", "'1 epoch'")
+    assert table["train.execution.mode"] == ("auto | scan | step", "'auto'")
+    assert table["train.execution.threads"] == ("int | null", "null")
     assert all(len(meaning) > 5 for *_, meaning in rows)
+
+
+def test_the_kernels_are_those_that_there_are():
+    kinds = {name: kind for name, kind, *_ in fields()}
+    assert kinds["train.execution.kernels"].split(" | ") == list(kernels.CHOICES)
 
 
 def test_the_meanings_name_every_registered_choice():

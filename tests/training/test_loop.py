@@ -17,6 +17,7 @@ from fnn.data import Dataset, Split, epoch_order
 from fnn.losses import cross_entropy
 from fnn.metrics import Metric, accuracy
 from fnn.training import DivergedError, Recipe, evaluate, fit, initial_state, make_step
+from fnn.training.advance import compile_steps
 from fnn.training.folder import to_json
 
 N, BATCH, STEPS = 22, 4, 5  # 22 rows are 5 whole batches; 2 rows are left out
@@ -86,7 +87,8 @@ def compilations():
     logger.removeHandler(handler)
 
 
-def test_a_run_compiles_its_step_once_and_its_evaluation_once(compilations):
+@pytest.mark.parametrize("mode", ["scan", "step"])
+def test_a_run_compiles_its_step_once_and_its_evaluation_once(compilations, mode):
     traces = Counter()
 
     def apply(params, state, x, *, key=None, train=False):
@@ -100,9 +102,9 @@ def test_a_run_compiles_its_step_once_and_its_evaluation_once(compilations):
         if record["split"] == "validation" and record["epoch"] == 1:
             after_first_epoch.extend(compilations)
 
-    trained(made, epochs=3, on_log=on_log)
+    trained(made, epochs=3, mode=mode, on_log=on_log)
     assert traces == {"training": 1, "evaluation": 1}
-    assert Counter(compilations)["jit(step)"] == 1
+    assert Counter(compilations)[f"jit({'steps' if mode == 'scan' else 'step'})"] == 1
     assert after_first_epoch
     assert compilations == after_first_epoch, "something was compiled after the first epoch"
 
@@ -161,11 +163,100 @@ def test_every_epoch_takes_each_row_at_most_once_in_an_order_of_its_own():
     assert len(set().union(*left_out)) > 2, "the same rows are left out of every epoch"
     assert rows_seen(epochs=3) == [first, second, third]
     assert rows_seen(epochs=1, seed=1) != [first]
+    (last,) = rows_seen(epochs=1, seed=2**32 - 1)
+    assert last == np.asarray(epoch_order(2**32 - 1, 0, N, BATCH)).ravel().tolist()
 
 
 def test_a_set_smaller_than_the_batch_is_one_batch():
     (rows,) = rows_seen(n=3, epochs=1)
     assert sorted(rows) == [0, 1, 2]
+
+
+# ---------------------------------------------------------------- many steps in a call
+
+
+def everything(**changes):
+    """A recipe with all that a step may carry from one to the next, or draw at random."""
+    return recipe(
+        model=fnn.serial(fnn.dense(4), fnn.batch_norm(), fnn.relu, fnn.dropout(0.3), fnn.dense(3)),
+        optimizer=optax.with_extra_args_support(optax.MultiSteps(optax.adam(0.1), 2)),
+        augment=lambda key, x: x + 0.1 * jax.random.normal(key, x.shape),
+        ema=0.5,
+        **changes,
+    )
+
+
+MANY = Split(RNG.normal(size=(46, 3)).astype(np.float32), RNG.integers(0, 3, 46).astype(np.int32))
+TIMES = {"seconds", "examples_per_second"}
+
+
+def outcome(validation=None, **changes):
+    """The whole last state as a hash, and the records without their times."""
+    data = Dataset(MANY, validation=validation, classes=DATA.classes)
+    settings = {"epochs": 3, "log_every": 3} | changes
+    result, records = trained(everything(), data, learning_rate=lambda i: 0.1, **settings)
+    untimed = [{k: v for k, v in record.items() if k not in TIMES} for record in records]
+    return fnn.digest(result.train_state, {}), untimed
+
+
+@pytest.mark.parametrize(
+    ("mode", "validation", "calls"),
+    [("scan", None, (1, 2, 7, 11, 99)), ("scan", DATA.validation, (7,)), ("step", None, (7,))],
+    ids=["epochs together", "validated", "dispatched"],
+)
+def test_no_bit_depends_on_how_many_steps_a_call_does(mode, validation, calls):
+    adaptive = outcome(validation, mode=mode)
+    assert [r["step"] for r in of(adaptive[1], "train")] == list(range(3, 34, 3))  # epochs of 11 steps
+    assert len(of(adaptive[1], "validation")) == (3 if validation else 0)
+    for steps_per_call in calls:
+        assert outcome(validation, mode=mode, steps_per_call=steps_per_call) == adaptive
+
+
+def test_no_bit_depends_on_how_many_epochs_are_put_together(monkeypatch):
+    together = outcome()
+    monkeypatch.setattr("fnn.training.loop.TOGETHER", 25)  # two epochs of 11 steps, and the third alone
+    assert outcome() == together
+
+
+def test_steps_in_a_loop_and_dispatched_are_the_same_but_for_rounding():
+    (scanned, records), (dispatched, others) = (
+        trained(everything(), mode=mode, epochs=1) for mode in ("scan", "step")
+    )
+    one, other = (fnn.paths(result.train_state) for result in (scanned, dispatched))
+    for path in one:
+        np.testing.assert_allclose(one[path], other[path], rtol=1e-3, atol=1e-5, err_msg=path)
+    for mine, theirs in zip(records, others, strict=True):
+        assert mine.keys() == theirs.keys()
+        np.testing.assert_allclose(mine["loss"], theirs["loss"], rtol=1e-4)
+
+
+def test_a_call_takes_about_half_a_second(monkeypatch):
+    class Clock:
+        now = 0.0
+
+        def perf_counter(self):
+            return self.now
+
+    clock, calls = Clock(), []
+
+    def compiled(*arguments):
+        advance = compile_steps(*arguments)
+
+        def slow(state, order, first, count):
+            clock.now += 0.01 * count
+            calls.append((first, count))
+            return advance(state, order, first, count)
+
+        return slow
+
+    monkeypatch.setattr("fnn.training.loop.time", clock)
+    monkeypatch.setattr("fnn.training.loop.compile_steps", compiled)
+    trained(recipe(), Dataset(split(BATCH * 200), classes=DATA.classes), epochs=1)
+    firsts, counts = zip(*calls, strict=True)
+    assert counts[:3] == (1, 4, 16)
+    assert all(count in (49, 50) for count in counts[3:-1])
+    assert firsts == tuple(itertools.accumulate((0, *counts[:-1])))
+    assert sum(counts) == 200
 
 
 # ---------------------------------------------------------------- records
@@ -255,12 +346,13 @@ def test_progress_is_told_at_every_logged_point_at_least():
 
 @pytest.mark.parametrize(("value", "shown"), [(np.nan, "nan"), (np.inf, "nan|inf")])
 @pytest.mark.parametrize("log_every", [1, 99])
-def test_a_loss_that_is_no_number_ends_the_run_and_names_the_step(value, shown, log_every):
+@pytest.mark.parametrize("steps_per_call", [1, 3, 99])
+def test_a_loss_that_is_no_number_ends_the_run_and_names_the_step(value, shown, log_every, steps_per_call):
     bad = int(epoch_order(0, 0, N, BATCH)[3, 1])  # trained on in step 4
     inputs = DATA.train.inputs.copy()
     inputs[bad, 0] = value
     data, records = Dataset(Split(inputs, DATA.train.targets), classes=DATA.classes), []
     made = recipe(model=fnn.serial(fnn.dense(3)))
     with pytest.raises(DivergedError, match=rf"the loss is ({shown}) at step 4: .*learning rate"):
-        trained(made, data, log_every=log_every, on_log=records.append)
+        trained(made, data, log_every=log_every, steps_per_call=steps_per_call, on_log=records.append)
     assert [record["step"] for record in records] == ([1, 2, 3] if log_every == 1 else [])

@@ -292,6 +292,20 @@ def test_the_first_state_is_the_models_own():
     assert fnn.digest(shapes.params, shapes.state) == fnn.digest(params, own)
 
 
+def test_a_run_begins_with_what_the_models_own_init_gives_to_the_bit():
+    model = fnn.serial(
+        fnn.conv(4, 3), fnn.batch_norm(), fnn.relu, fnn.flatten, fnn.repeat(fnn.dense(64), 2), fnn.dense(3)
+    )
+    x = jax.ShapeDtypeStruct((2, 4, 4, 1), jnp.float32)
+    made = recipe(model=model, ema=0.9, optimizer=optax.with_extra_args_support(optax.adam(0.1)))
+    start = initial_state(made, KEY, x)
+    params, state = model.init(KEY, x)
+    assert fnn.digest(start.params, start.state) == fnn.digest(params, state)
+    assert fnn.digest(start.optimizer, start.average) == fnn.digest(
+        made.optimizer.init(params), optax.tree.zeros_like(params)
+    )
+
+
 # ---------------------------------------------------------------- what optimisers ask for
 
 

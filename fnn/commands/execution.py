@@ -1,0 +1,86 @@
+"""How a run is executed: chosen once, at its start, and obeyed by every run from its ``config.yaml``."""
+
+from __future__ import annotations
+
+import os
+import warnings
+
+import jax
+
+from fnn import kernels
+from fnn.choices import ConfigError
+from fnn.experiment.schema import ExecutionSection
+from fnn.layer import Layer
+from fnn.repeat import slow_in_a_loop
+
+DETERMINISTIC = "--xla_gpu_deterministic_ops=true"
+
+
+class ExecutionWarning(UserWarning):
+    """A run is not executed as its config says; the last bits may differ."""
+
+
+def prepare(execution: ExecutionSection) -> None:
+    """Set what JAX reads when it starts: the CPUs of this process, and the flags of XLA.
+
+    Where JAX has started already, nothing is done.
+    """
+    if _started():
+        return
+    if execution.threads is not None and hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: execution.threads])
+    flags = os.environ.get("XLA_FLAGS", "")
+    if execution.deterministic and DETERMINISTIC not in flags:
+        os.environ["XLA_FLAGS"] = f"{flags} {DETERMINISTIC}".strip()
+
+
+def resolve(execution: ExecutionSection, model: Layer) -> ExecutionSection:
+    """What the run of a model does: a value for everything that was left open.
+
+    Raises:
+        ConfigError: The kernels that were asked for are not there.
+
+    Warns:
+        ExecutionWarning: JAX has other threads than asked for, or a GPU was started without its flag.
+    """
+    chosen = _kernels(execution.kernels)
+    mode = execution.mode
+    if mode == "auto":
+        with kernels.use(chosen):
+            mode = "step" if slow_in_a_loop(model) else "scan"
+    present = kernels.processors()
+    threads = execution.threads or present
+    on_cpu = jax.default_backend() == "cpu"
+    if on_cpu and threads != present:
+        _warn(f"threads is {threads}, and JAX runs on {present}")
+    if execution.deterministic and not on_cpu and DETERMINISTIC not in os.environ.get("XLA_FLAGS", ""):
+        _warn(f"deterministic is true, and JAX was started without {DETERMINISTIC} in XLA_FLAGS")
+    return execution.model_copy(update={"mode": mode, "kernels": chosen, "threads": threads})
+
+
+def _started() -> bool:
+    """Whether JAX has its devices already; a JAX that does not say so is taken to have them."""
+    try:
+        from jax._src.xla_bridge import backends_are_initialized
+    except ImportError:
+        return True
+    return bool(backends_are_initialized())
+
+
+def _kernels(asked: str) -> str:
+    """The kernels that are active, if those are there that are asked for."""
+    if asked == "auto":
+        return kernels.status().active
+    try:
+        with kernels.use(asked):
+            found = kernels.status()
+    except ValueError as error:
+        raise ConfigError(("train", "execution", "kernels"), str(error)) from None
+    if asked == "onednn" != found.active:
+        raise ConfigError(("train", "execution", "kernels"), f"onednn cannot be used: {found.reason}")
+    return asked
+
+
+def _warn(message: str) -> None:
+    text = f"train.execution.{message}: the last bits may differ"
+    warnings.warn(text, ExecutionWarning, stacklevel=5)  # at the call of fnn.train

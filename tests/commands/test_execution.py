@@ -1,0 +1,174 @@
+"""fnn.commands.execution: what is chosen at a run's start, and what happens where it cannot be had."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import pytest
+
+import fnn
+from fnn import kernels
+from fnn.choices import ConfigError
+from fnn.commands.execution import DETERMINISTIC, ExecutionWarning, cpus, prepare, resolve
+from fnn.experiment import check, read
+from fnn.experiment.schema import ExecutionSection
+from fnn.training import RunFolder
+
+ROOT = Path(fnn.__file__).parents[1]
+DENSE = fnn.serial(fnn.flatten, fnn.dense(3))
+CONV = fnn.serial(fnn.repeat(fnn.conv(1, 3), 2), fnn.flatten, fnn.dense(3))
+FILE = """\
+data: {source: {synthetic: {shape: [4, 4, 1], classes: 3, size: 20}}}
+model: [flatten, {dense: 3}]
+train: {epochs: 1, batch_size: 8}
+"""
+
+
+def on(monkeypatch, platform, active, reason=""):
+    """Look as a machine would, on which these kernels are active."""
+    monkeypatch.setattr(jax, "default_backend", lambda: platform)
+    monkeypatch.setattr(kernels, "status", lambda: kernels.Status(active, reason, None, None, 1))
+
+
+# ---------------------------------------------------------------- what is chosen
+
+
+@pytest.mark.parametrize(
+    ("platform", "active", "convolution"),
+    [("cpu", "xla", "step"), ("cpu", "jax", "step"), ("cpu", "onednn", "scan"), ("gpu", "xla", "scan")],
+)
+def test_what_is_left_open_is_chosen_by_machine_and_model(monkeypatch, platform, active, convolution):
+    on(monkeypatch, platform, active)
+    for model, mode in ((DENSE, "scan"), (CONV, convolution)):
+        chosen = resolve(ExecutionSection(), model)
+        assert chosen == ExecutionSection(mode=mode, kernels=active, threads=cpus())
+        assert resolve(chosen, model) == chosen, "a run from a run's config does the same"
+
+
+def test_what_is_given_is_kept():
+    for mode in ("scan", "step"):
+        given = ExecutionSection(mode=mode, kernels="xla", threads=cpus(), deterministic=True)
+        assert resolve(given, CONV) == given
+
+
+def test_the_choice_is_in_the_runs_config_and_obeyed_from_there(tmp_path):
+    seen = {}
+
+    def apply(params, state, x, *, key=None, train=False):
+        seen["training" if train else "evaluation"] = kernels.requested()
+        return DENSE.apply(params, state, x, key=key, train=train)
+
+    (tmp_path / "run.yaml").write_text(FILE)
+    run = fnn.train(
+        read(tmp_path / "run.yaml", ["train.execution.mode=step"]),
+        model=fnn.Layer(DENSE.init, apply),
+        folder=lambda: RunFolder.create(tmp_path / "run", "run"),
+    )
+    chosen = read(run.folder / "config.yaml").train.execution
+    active = kernels.status().active
+    assert chosen == ExecutionSection(mode="step", kernels=active, threads=cpus())
+    assert seen == {"training": active, "evaluation": active}
+
+
+# ---------------------------------------------------------------- what cannot be had
+
+
+def test_kernels_that_are_not_there_are_an_error_at_their_line(monkeypatch, tmp_path):
+    on(monkeypatch, "cpu", "xla", "it was not built")
+    (tmp_path / "run.yaml").write_text(FILE.replace("batch_size: 8", "execution: {kernels: onednn}"))
+    with pytest.raises(ConfigError) as caught:
+        fnn.train(read(tmp_path / "run.yaml"))
+    assert str(caught.value) == (
+        f"{tmp_path}/run.yaml:3: train.execution.kernels: onednn cannot be used: it was not built"
+    )
+
+
+def test_kernels_that_are_refused_are_an_error_too(monkeypatch):
+    def use(name):
+        raise ValueError(f"no {name} here")
+
+    monkeypatch.setattr(kernels, "use", use)
+    with pytest.raises(ConfigError, match=r"^train\.execution\.kernels: no jax here$"):
+        resolve(ExecutionSection(kernels="jax"), DENSE)
+
+
+def test_other_threads_are_a_warning_and_the_config_says_the_truth():
+    experiment = check(
+        {
+            "data": {"source": {"synthetic": {"shape": [4], "classes": 3, "size": 16}}},
+            "model": [{"dense": 3}],
+            "train": {"epochs": 1, "execution": {"threads": 1000}},
+        }
+    )
+    with pytest.warns(ExecutionWarning) as warned:
+        fnn.train(experiment)
+    assert [str(warning.message) for warning in warned] == [
+        f"train.execution.threads is 1000, and JAX runs on {cpus()}: the last bits may differ"
+    ]
+    assert warned[0].filename == __file__
+    with pytest.warns(ExecutionWarning):
+        assert resolve(experiment.train.execution, DENSE).threads == cpus()
+
+
+def test_threads_of_the_cpu_do_not_matter_on_a_gpu(monkeypatch):
+    on(monkeypatch, "gpu", "xla")
+    assert resolve(ExecutionSection(threads=1000), DENSE).threads == cpus()
+
+
+def test_a_gpu_that_was_started_without_the_flag_is_a_warning(monkeypatch):
+    on(monkeypatch, "gpu", "xla")
+    monkeypatch.setenv("XLA_FLAGS", "")
+    with pytest.warns(
+        ExecutionWarning, match=rf"execution\.deterministic is true, .* {DETERMINISTIC} in XLA"
+    ):
+        resolve(ExecutionSection(deterministic=True), DENSE)
+    monkeypatch.setenv("XLA_FLAGS", f"--xla_dump_to= {DETERMINISTIC}")
+    assert resolve(ExecutionSection(deterministic=True), DENSE).deterministic
+
+
+# ---------------------------------------------------------------- before JAX starts
+
+
+def test_once_jax_has_started_nothing_is_prepared(monkeypatch):
+    jax.devices()
+    monkeypatch.setenv("XLA_FLAGS", "")
+    before = cpus()
+    prepare(ExecutionSection(threads=1, deterministic=True))
+    assert (cpus(), os.environ["XLA_FLAGS"]) == (before, "")
+
+
+@pytest.mark.skipif(
+    not hasattr(os, "sched_setaffinity"), reason="this system does not bind processes to CPUs"
+)
+def test_a_run_takes_no_more_cpus_than_asked_for_and_xla_its_flag(tmp_path, monkeypatch):
+    (tmp_path / "run.yaml").write_text(FILE)
+    code = (
+        "import os; from fnn.cli import train_script\n"
+        "try: train_script()\n"
+        "finally: print(os.environ['XLA_FLAGS'])"
+    )
+    monkeypatch.setenv("XLA_FLAGS", "--xla_dump_to=")
+    overrides = ["train.execution.threads=1", "train.execution.deterministic=true"]
+    command = [sys.executable, "-c", code, "run.yaml", *overrides, "--out", "run"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert "warning" not in done.stderr.lower()
+    assert done.stdout.splitlines()[-1] == f"--xla_dump_to= {DETERMINISTIC}"
+    assert json.loads((tmp_path / "run/summary.json").read_text())["device"]["cpus"] == 1
+    assert read(tmp_path / "run/config.yaml").train.execution.threads == 1
+
+
+def test_a_warning_of_the_command_line_is_one_line(tmp_path):
+    (tmp_path / "run.yaml").write_text(FILE)
+    command = [sys.executable, ROOT / "train.py", "run.yaml", "train.execution.threads=1000", "--out", "run"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=120)
+    assert done.returncode == 0, done.stderr
+    warned = [line for line in done.stderr.splitlines() if "warning" in line.lower()]
+    assert warned == [
+        f"warning: train.execution.threads is 1000, and JAX runs on {cpus()}: the last bits may differ"
+    ]
