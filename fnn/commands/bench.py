@@ -11,7 +11,6 @@ from typing import Any, Literal
 
 import jax
 import numpy as np
-import optax
 from jax import Array
 
 from fnn import kernels
@@ -24,7 +23,7 @@ from fnn.commands.train import make_recipe
 from fnn.data import epoch_order
 from fnn.experiment import Experiment, Parts, build
 from fnn.layer import Key, name_key, spec
-from fnn.training import Recipe, TrainState, initial_state, make_step
+from fnn.training import Recipe, TrainState, compile_steps, initial_state, make_step
 from fnn.trees import count
 
 _TRACED = 5  # steps in a profile
@@ -240,23 +239,14 @@ def _dispatched(job: _Job, carry: TrainState) -> tuple[Any, Run, float]:
 
 
 def _compiled_loop(job: _Job, carry: TrainState) -> tuple[Run, float]:
-    """How steps are run in one program, and the seconds of its compilation; each step's log is made, too."""
-    step = _on_rows(job.recipe)
-
-    def loop(old: TrainState, inputs: Array, targets: Array, order: Array, key: Key, n: Array) -> Any:
-        def body(i: Any, last: Any) -> Any:
-            return step(last[0], inputs, targets, order[i % len(order)], key)
-
-        log = jax.eval_shape(body, 0, (old,))[1]
-        return jax.lax.fori_loop(0, n, body, (old, optax.tree.zeros_like(log)))
-
+    """How steps are run in one program, and the seconds of its compilation; the logs are read, too."""
     begin = time.perf_counter()
-    data = (job.inputs, job.targets, job.order, job.key)
-    compiled = jax.jit(loop, donate_argnums=0).lower(carry, *data, np.int32(1)).compile()
+    advance = compile_steps("scan", job.recipe, carry, job.order, (job.inputs, job.targets), job.key)
     seconds = time.perf_counter() - begin
 
     def run(carry: TrainState, n: int) -> TrainState:
-        carry, _ = compiled(carry, *data, np.int32(n))
+        for first in range(0, n, len(job.order)):
+            carry, _ = advance(carry, job.order, 0, min(len(job.order), n - first))
         jax.block_until_ready(carry)
         return carry
 

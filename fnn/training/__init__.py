@@ -1,5 +1,6 @@
 """Training: a pure step, the loop around it, and what is written on the way."""
 
+from fnn.training.advance import compile_steps
 from fnn.training.evaluation import evaluate, predict
 from fnn.training.folder import RunFolder
 from fnn.training.loop import Fit, fit
@@ -14,6 +15,7 @@ __all__ = [
     "Recipe",
     "RunFolder",
     "TrainState",
+    "compile_steps",
     "evaluate",
     "fit",
     "initial_state",

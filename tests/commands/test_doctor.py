@@ -101,7 +101,7 @@ def test_instructions_are_those_of_the_processors_flags(monkeypatch, flags, text
 
 
 def test_threads_are_the_cpus_that_may_be_used(monkeypatch):
-    monkeypatch.setattr(doctor, "usable_cpus", lambda: 3)
+    monkeypatch.setattr(kernels, "processors", lambda: 3)
     monkeypatch.setattr(doctor.os, "cpu_count", lambda: 64)
     assert examine().findings["threads"] == "3 of 64 CPUs may be used"
     monkeypatch.setattr(kernels, "status", lambda: FAST)
@@ -129,7 +129,7 @@ def test_each_folder_of_data_says_what_lies_in_it(monkeypatch, tmp_path):
         ((kernels, "status"), {"kernels", "native part", "versions", "threads"}),
         ((jax, "devices"), {"devices"}),
         ((doctor, "processor"), {"processor", "instructions"}),
-        ((doctor, "usable_cpus"), {"threads"}),
+        ((kernels, "processors"), {"threads"}),
         ((doctor, "data_roots"), {"data"}),
         ((doctor.shutil, "which"), {"compiler"}),
         ((platform, "system"), {"system"}),

@@ -14,7 +14,7 @@ import pytest
 import fnn
 from fnn import kernels
 from fnn.choices import ConfigError
-from fnn.commands.execution import DETERMINISTIC, ExecutionWarning, cpus, prepare, resolve
+from fnn.commands.execution import DETERMINISTIC, ExecutionWarning, prepare, resolve
 from fnn.experiment import check, read
 from fnn.experiment.schema import ExecutionSection
 from fnn.training import RunFolder
@@ -46,13 +46,13 @@ def test_what_is_left_open_is_chosen_by_machine_and_model(monkeypatch, platform,
     on(monkeypatch, platform, active)
     for model, mode in ((DENSE, "scan"), (CONV, convolution)):
         chosen = resolve(ExecutionSection(), model)
-        assert chosen == ExecutionSection(mode=mode, kernels=active, threads=cpus())
+        assert chosen == ExecutionSection(mode=mode, kernels=active, threads=kernels.processors())
         assert resolve(chosen, model) == chosen, "a run from a run's config does the same"
 
 
 def test_what_is_given_is_kept():
     for mode in ("scan", "step"):
-        given = ExecutionSection(mode=mode, kernels="xla", threads=cpus(), deterministic=True)
+        given = ExecutionSection(mode=mode, kernels="xla", threads=kernels.processors(), deterministic=True)
         assert resolve(given, CONV) == given
 
 
@@ -60,7 +60,7 @@ def test_the_choice_is_in_the_runs_config_and_obeyed_from_there(tmp_path):
     seen = {}
 
     def apply(params, state, x, *, key=None, train=False):
-        seen["training" if train else "evaluation"] = kernels.requested()
+        seen["training" if train else "evaluation"] = kernels.requested().kernels
         return DENSE.apply(params, state, x, key=key, train=train)
 
     (tmp_path / "run.yaml").write_text(FILE)
@@ -71,7 +71,7 @@ def test_the_choice_is_in_the_runs_config_and_obeyed_from_there(tmp_path):
     )
     chosen = read(run.folder / "config.yaml").train.execution
     active = kernels.status().active
-    assert chosen == ExecutionSection(mode="step", kernels=active, threads=cpus())
+    assert chosen == ExecutionSection(mode="step", kernels=active, threads=kernels.processors())
     assert seen == {"training": active, "evaluation": active}
 
 
@@ -108,16 +108,16 @@ def test_other_threads_are_a_warning_and_the_config_says_the_truth():
     with pytest.warns(ExecutionWarning) as warned:
         fnn.train(experiment)
     assert [str(warning.message) for warning in warned] == [
-        f"train.execution.threads is 1000, and JAX runs on {cpus()}: the last bits may differ"
+        f"train.execution.threads is 1000, and JAX runs on {kernels.processors()}: the last bits may differ"
     ]
     assert warned[0].filename == __file__
     with pytest.warns(ExecutionWarning):
-        assert resolve(experiment.train.execution, DENSE).threads == cpus()
+        assert resolve(experiment.train.execution, DENSE).threads == 1000
 
 
 def test_threads_of_the_cpu_do_not_matter_on_a_gpu(monkeypatch):
     on(monkeypatch, "gpu", "xla")
-    assert resolve(ExecutionSection(threads=1000), DENSE).threads == cpus()
+    assert resolve(ExecutionSection(threads=1000), DENSE).threads == 1000
 
 
 def test_a_gpu_that_was_started_without_the_flag_is_a_warning(monkeypatch):
@@ -137,9 +137,9 @@ def test_a_gpu_that_was_started_without_the_flag_is_a_warning(monkeypatch):
 def test_once_jax_has_started_nothing_is_prepared(monkeypatch):
     jax.devices()
     monkeypatch.setenv("XLA_FLAGS", "")
-    before = cpus()
+    before = kernels.processors()
     prepare(ExecutionSection(threads=1, deterministic=True))
-    assert (cpus(), os.environ["XLA_FLAGS"]) == (before, "")
+    assert (kernels.processors(), os.environ["XLA_FLAGS"]) == (before, "")
 
 
 @pytest.mark.skipif(
@@ -169,6 +169,7 @@ def test_a_warning_of_the_command_line_is_one_line(tmp_path):
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=120)
     assert done.returncode == 0, done.stderr
     warned = [line for line in done.stderr.splitlines() if "warning" in line.lower()]
+    present = kernels.processors()
     assert warned == [
-        f"warning: train.execution.threads is 1000, and JAX runs on {cpus()}: the last bits may differ"
+        f"warning: train.execution.threads is 1000, and JAX runs on {present}: the last bits may differ"
     ]
