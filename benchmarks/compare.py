@@ -146,7 +146,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--modes", default=",".join(MODES), help="comma-separated (default: both)")
     add("--rounds", type=int, default=3, help="in each, every peer is measured once (default: 3)")
     add("--seconds", type=float, default=3.0, help="timed in a measurement, after its warm-up (default: 3)")
-    add("--limit", type=float, default=300.0, help="seconds of a measurement at most (default: 300)")
+    add("--limit", type=float, default=300.0, help="seconds that its whole process may take (default: 300)")
     add("--kernels", choices=CHOICES, help="what the peer fnn takes (default: as the environment says)")
     add("--json", type=Path, metavar="FILE", help="write the rows to a file, too")
     add("--markdown", action="store_true", help="print the table as Markdown")

@@ -24,8 +24,8 @@ BOUNDS = {"float32": 1e-4, "bfloat16": 0.05}
 """The largest difference of logits that is agreement, as a share of the largest logit."""
 BLOCK = 0.05
 """Seconds of a block of calls, which are dispatched without waiting: a tiny step is over before the next."""
-LEAST = 3
-"""Blocks that are timed at least."""
+WARM_UP, LEAST = 2, 3
+"""Steps before the timing and, at the least, in it."""
 
 
 def main() -> None:
@@ -40,6 +40,7 @@ def main() -> None:
     parser.add_argument("--save", type=Path, metavar="FILE", help="write the logits, time nothing")
     parser.add_argument("--expect", type=Path, metavar="FILE", help="logits that must agree")
     options = parser.parse_args()
+    os.environ["JAX_PLATFORMS"] = "cpu"  # what the torch peers run on
     if kernels := PEERS[options.peer].kernels:
         os.environ["FNN_KERNELS"] = kernels
     run = prepare(options.peer, JOBS[options.job], options.dtype, options.mode)
@@ -63,10 +64,11 @@ def difference(logits: np.ndarray, expected: np.ndarray) -> float:
 
 def measure(run: Run, seconds: float) -> float:
     """Milliseconds of a step: the median over blocks of calls, each block waited for."""
-    run.call(2)
-    calls = max(1, round(BLOCK / _time(run, 1)))
-    blocks: list[float] = []
-    while len(blocks) < LEAST or sum(blocks) < seconds:
+    run.call(max(1, WARM_UP // run.steps))
+    first = _time(run, 1)
+    calls = max(1, round(BLOCK / first))
+    blocks = [first] if calls == 1 else []
+    while len(blocks) * calls * run.steps < LEAST or sum(blocks) < seconds:
         blocks.append(_time(run, calls))
     return 1000 * statistics.median(blocks) / (calls * run.steps)
 

@@ -1,8 +1,11 @@
-"""The steps of all JAX peers: plain optax, plain ``jax.jit``, as their users write them."""
+"""The steps of all JAX peers, fnn among them: plain optax, plain ``jax.jit``, as their users write them.
+
+Parameters, statistics and the optimiser's state are donated, for all alike.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from itertools import cycle
 from typing import Any, NamedTuple
 
@@ -46,14 +49,14 @@ def prepare(build: Build, job: Job, dtype: str, mode: str) -> Run:
         return _inference(model, list(x))
     forward = jax.jit(lambda params, state, x: model.apply(params, state, x, True)[0])
     step, carry = make_step(model, OPTIMIZERS[job.optimizer]())
-    step, batches = (step, [*zip(x, y, strict=True)]) if mode == "dispatched" else (scanned(step), [(x, y)])
+    batches = list(zip(x, y, strict=True))
+    if mode == "scanned":
+        step, batches = scanned(step), [(x, y)]
 
     def logits() -> np.ndarray:
         return np.asarray(forward(model.params, model.state, x[0]), np.float32)
 
-    return Run(
-        logits, _training(jax.jit(step, donate_argnums=0), carry, cycle(batches)), len(x) // len(batches)
-    )
+    return Run(logits, _training(step, carry, batches), steps=job.batches // len(batches))
 
 
 def make_step(model: Model, optimizer: optax.GradientTransformation) -> tuple[Callable[..., Any], Any]:
@@ -78,15 +81,17 @@ def scanned(step: Callable[..., Any]) -> Callable[..., Any]:
     return lambda carry, batches: jax.lax.scan(step, carry, batches)
 
 
-def _training(step: Callable[..., Any], carry: Any, batches: Iterator[Any]) -> Callable[[int], Any]:
+def _training(step: Callable[..., Any], carry: Any, batches: list[Any]) -> Callable[[int], Any]:
+    step = jax.jit(step, donate_argnums=0)
+    carry = jax.tree.map(jnp.copy, carry)  # the model's own arrays must outlive the donation
+    turn = cycle(batches)
+
     def call(n: int) -> np.ndarray:
         nonlocal carry
         for _ in range(n):
-            carry, loss = step(carry, next(batches))
+            carry, loss = step(carry, next(turn))
         return np.asarray(jax.block_until_ready((carry, loss))[1])
 
-    # The first carry is donated, and the model's own arrays must outlive it.
-    carry = jax.tree.map(jnp.copy, carry)
     return call
 
 

@@ -1,4 +1,9 @@
-"""PyTorch, eager and compiled."""
+"""PyTorch, eager and compiled, each in the form that was the faster in trials on a Xeon with AMX.
+
+Images and convolutions are channels last, optimisers fused. Training in bfloat16 is by autocast (as fast as
+casting the parameters by hand); inference casts the whole module, and compiled it is frozen, its parameters
+constants of the program.
+"""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from benchmarks.jobs import Run
-from benchmarks.worker import LEAST, difference, measure
+from benchmarks.worker import difference, measure
 
 
 def worker(*arguments):
@@ -40,8 +40,11 @@ def test_not_a_number_is_no_agreement():
     assert np.isnan(difference(np.array([np.nan]), np.array([1.0])))
 
 
-@pytest.mark.parametrize(("call_seconds", "calls"), [(1.0, 1), (0.001, 50)])
-def test_short_calls_are_timed_in_blocks(monkeypatch, call_seconds, calls):
+@pytest.mark.parametrize(
+    ("call_seconds", "steps", "calls"),
+    [(1.0, 1, [2, 1, 1, 1]), (1.0, 4, [1, 1]), (0.001, 1, [2, 1, 50]), (0.001, 4, [1, 1, 50])],
+)
+def test_short_calls_are_timed_in_blocks(monkeypatch, call_seconds, steps, calls):
     clock = [0.0]
     made = []
 
@@ -50,6 +53,6 @@ def test_short_calls_are_timed_in_blocks(monkeypatch, call_seconds, calls):
         clock[0] += n * call_seconds
 
     monkeypatch.setattr("time.perf_counter", lambda: clock[0])
-    run = Run(logits=lambda: None, call=call, steps=4)
-    assert measure(run, seconds=0.0) == pytest.approx(1000 * call_seconds / 4)
-    assert made == [2, 1, *[calls] * LEAST]
+    milliseconds = measure(Run(logits=lambda: None, call=call, steps=steps), seconds=0.0)
+    assert milliseconds == pytest.approx(1000 * call_seconds / steps)
+    assert made == calls
