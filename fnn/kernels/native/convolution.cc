@@ -63,11 +63,14 @@ void run(const Program& program, const Geometry& g, void* x, void* weights, void
                  {DNNL_ARG_SCRATCHPAD, memory(program.scratchpad, scratch)}});
 }
 
-void reorder(const Plan& plan, const dnnl::memory::desc& from_desc, void* from,
-             const dnnl::memory::desc& to_desc, void* to) {
-  const OneThread one;
-  dnnl::memory source(from_desc, engine(), from), target(to_desc, engine(), to);
-  plan.pack.execute(stream(), source, target);
+void reorder(const Plan& plan, ffi::ThreadPool& pool, void* from, void* to) {
+  const auto error = in_pieces(pool, static_cast<int64_t>(plan.packs.size()), [&](int64_t i) {
+    const OneThread one;
+    const Pack& pack = plan.packs[static_cast<size_t>(i)];
+    dnnl::memory source(pack.from, engine(), from), target(pack.to, engine(), to);
+    pack.reorder.execute(stream(), source, target);
+  });
+  if (!error.empty()) throw std::runtime_error(error);
 }
 
 // Partial sums of the pieces' gradients, one range of the kernel after the other.
@@ -93,23 +96,24 @@ void execute(const Geometry& g, ffi::ThreadPool& pool, void* x, void* kernel, vo
   const int64_t count = static_cast<int64_t>(plan->pieces.size());
   const bool gradient = g.role == Role::kernel;
   const size_t packed = plan->packed.get_size();
-  const Buffer weights(gradient ? packed * static_cast<size_t>(count) : plan->packs ? packed : 0);
+  const bool packs = !plan->packs.empty();
+  const Buffer weights(gradient ? packed * static_cast<size_t>(count) : packs ? packed : 0);
   const size_t pitch = (plan->scratch + 63) / 64 * 64;
   const Buffer scratch(pitch * static_cast<size_t>(count));
-  if (!gradient && plan->packs) reorder(*plan, plan->plain, kernel, plan->packed, weights.data());
+  if (!gradient && packs) reorder(*plan, pool, kernel, weights.data());
   const auto error = in_pieces(pool, count, [&](int64_t i) {
     const Piece& piece = plan->pieces[static_cast<size_t>(i)];
     void* own = gradient       ? weights.data() + static_cast<size_t>(i) * packed
-                : plan->packs ? weights.data()
-                               : kernel;
+                : packs  ? weights.data()
+                         : kernel;
     run(plan->programs[piece.program], g, static_cast<char*>(x) + static_cast<size_t>(piece.x_offset) * width, own,
         static_cast<char*>(y) + static_cast<size_t>(piece.y_offset) * width,
         scratch.data() + static_cast<size_t>(i) * pitch);
   });
   if (!error.empty()) throw std::runtime_error(error);
   if (!gradient) return;
-  sum_up(pool, weights.data(), packed, count, plan->packs ? weights.data() : kernel, count);
-  if (plan->packs) reorder(*plan, plan->packed, weights.data(), plan->plain, kernel);
+  sum_up(pool, weights.data(), packed, count, packs ? weights.data() : kernel, count);
+  if (packs) reorder(*plan, pool, weights.data(), kernel);
 }
 
 template <Role role>

@@ -16,6 +16,9 @@ using Dims = memory::dims;
 constexpr size_t kMostPlans = 4096;         // a bound on memory; beyond it the cache starts anew
 constexpr int64_t kLeastPiece = 200 * 1000;  // multiply-adds: below, a second thread costs more than it gives
 
+constexpr int64_t kLeastPack = 16 * 1024;     // numbers: likewise, for the reordering of a kernel
+constexpr int64_t kChannelBlock = 64;         // a multiple of the blocks of channels in all of oneDNN's formats
+
 memory::data_type activation(const Geometry& g) {
   return g.bfloat16 ? memory::data_type::bf16 : memory::data_type::f32;
 }
@@ -137,6 +140,33 @@ std::vector<Part> parts_of(const Geometry& g) {
   return batch_parts(g, g.batch);
 }
 
+Pack make_pack(const Geometry& g, const memory::desc& plain, const memory::desc& packed) {
+  const bool out = g.role == Role::kernel;
+  const memory::desc& from = out ? packed : plain;
+  const memory::desc& to = out ? plain : packed;
+  return {dnnl::reorder(dnnl::reorder::primitive_desc(engine(), from, engine(), to)), from, to};
+}
+
+// Large kernels are packed in parts, each of some whole blocks of output channels.
+std::vector<Pack> make_packs(const Geometry& g, const memory::desc& plain, const memory::desc& packed) {
+  const Dims all = plain.get_dims();
+  const int64_t blocks = g.groups == 1 ? all[0] / kChannelBlock : 0;
+  const int64_t count = std::min({g.pieces, blocks, product(all) / kLeastPack});
+  if (count < 2 || all[0] % kChannelBlock != 0) return {make_pack(g, plain, packed)};
+  std::vector<Pack> packs;
+  try {
+    for (int64_t i = 0; i < count; ++i) {
+      Dims size(all), offset(all.size(), 0);
+      offset[0] = blocks * i / count * kChannelBlock;
+      size[0] = blocks * (i + 1) / count * kChannelBlock - offset[0];
+      packs.push_back(make_pack(g, plain.submemory_desc(size, offset), packed.submemory_desc(size, offset)));
+    }
+  } catch (const dnnl::error&) {  // a format that cannot be cut so
+    return {make_pack(g, plain, packed)};
+  }
+  return packs;
+}
+
 std::shared_ptr<const Plan> make_plan(const Geometry& g) {
   const OneThread one;
   auto plan = std::make_shared<Plan>();
@@ -156,10 +186,7 @@ std::shared_ptr<const Plan> make_plan(const Geometry& g) {
     plan->pieces.push_back({part.x_offset, part.y_offset, i});
   }
   plan->packed = weights;
-  plan->packs = plan->packed != plan->plain;
-  const bool out = g.role == Role::kernel;
-  plan->pack = dnnl::reorder(dnnl::reorder::primitive_desc(
-      engine(), out ? plan->packed : plan->plain, engine(), out ? plan->plain : plan->packed));
+  if (plan->packed != plan->plain) plan->packs = make_packs(g, plan->plain, plan->packed);
   return plan;
 }
 

@@ -34,13 +34,18 @@ struct Program {
   dnnl::memory::desc x, weights, y, scratchpad;
 };
 
+// The reordering of some output channels of the kernel.
+struct Pack {
+  dnnl::reorder reorder;
+  dnnl::memory::desc from, to;
+};
+
 struct Plan {
   std::vector<Program> programs;
   std::vector<Piece> pieces;
   dnnl::memory::desc plain;   // float32 kernel as JAX has it
   dnnl::memory::desc packed;  // as the primitives want it
-  dnnl::reorder pack;         // between the two, in the direction of the role
-  bool packs = true;          // false where the two are the same
+  std::vector<Pack> packs;    // between the two, in the direction of the role; none where they are the same
   size_t scratch = 0;         // bytes of scratchpad a piece needs
   std::string implementation;
 };
