@@ -124,6 +124,7 @@ _FINDINGS: dict[str, Callable[[], Any]] = {
     "JAX_PLATFORMS": lambda: os.environ.get("JAX_PLATFORMS") or "not set",
     "kernels": _kernels,
     "native part": lambda: kernels.status().native or "none",
+    "freed memory": lambda: kernels.freed_memory,
     "compiler": lambda: _compiler() or "none",
     "data": _data,
 }

@@ -1,6 +1,7 @@
 """What the hardware needs: convolutions, pooling and bfloat16 products, chosen by platform."""
 
 from fnn.kernels.choice import CHOICES, Choice, KernelError, processors, requested, use
+from fnn.kernels.memory import kept as freed_memory
 from fnn.kernels.native.build import BuildError
 from fnn.kernels.pooling import Windows, max_pool
 from fnn.kernels.primitives import conv, conv_input, product
@@ -20,6 +21,7 @@ __all__ = [
     "conv",
     "conv_input",
     "fallbacks",
+    "freed_memory",
     "max_pool",
     "processors",
     "product",
