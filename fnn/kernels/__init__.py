@@ -1,5 +1,6 @@
 """What the hardware needs: convolutions, pooling and bfloat16 products, chosen by platform."""
 
+from fnn.kernels.channels import moments, spread
 from fnn.kernels.choice import CHOICES, Choice, KernelError, processors, requested, use
 from fnn.kernels.memory import kept as freed_memory
 from fnn.kernels.native.build import BuildError
@@ -23,9 +24,11 @@ __all__ = [
     "fallbacks",
     "freed_memory",
     "max_pool",
+    "moments",
     "processors",
     "product",
     "requested",
+    "spread",
     "status",
     "use",
 ]

@@ -9,9 +9,10 @@ import jax.numpy as jnp
 from jax import Array, lax
 from jaxtyping import Float
 
+from fnn import kernels
 from fnn.kernels import acc
 from fnn.layer import Key, Layer, LayerError, Params, Shaped, State, leaf, on_device, stateless, static_train
-from fnn.layers.affine import along_channels, scale_and_shift
+from fnn.layers.affine import scale_and_shift
 from fnn.layers.checks import fraction, need_channels, need_floating, need_rank, positive
 from fnn.registry import register
 
@@ -69,18 +70,19 @@ def batch_norm(
         need_floating(x)
         mean, var = leaf(state, "mean"), leaf(state, "var")
         need_channels(x, mean.shape[0])
-        wide = x.astype(acc(x.dtype))
         if static_train(train):
-            batch_mean, batch_var, n = _moments(wide, axis_name)
+            batch_mean, batch_var, n = _moments(x, axis_name)
             state = {
                 "mean": _move(mean, batch_mean, momentum),
                 "var": _move(var, batch_var * (n / (n - 1)), momentum),
             }
             mean, var = batch_mean, batch_var
-        y = wide - along_channels(mean, x.ndim).astype(wide.dtype)
-        y = y * lax.rsqrt(along_channels(var, x.ndim).astype(wide.dtype) + epsilon)
-        y = scale_and_shift(y, *_learned(params, scale, bias))
-        return y.astype(x.dtype), state
+        wide = acc(x.dtype)
+        weight, shift = _learned(params, scale, bias)
+        factor = lax.rsqrt(var.astype(wide) + epsilon)
+        factor = factor if weight is None else factor * weight.astype(wide)
+        offset = jnp.zeros_like(factor) if shift is None else shift.astype(wide)
+        return kernels.spread(offset, factor, x, mean.astype(wide)), state
 
     return Layer(init, apply, "batch_norm")
 
@@ -225,16 +227,15 @@ def _learned(
 
 def _moments(x: Array, axis_name: str | None) -> tuple[Array, Array, int]:
     """Mean and biased variance over all axes but the last, and of how many values."""
-    axes = tuple(range(x.ndim - 1))
     n = math.prod(x.shape[:-1])
-    mean = jnp.mean(x, axes)
-    if axis_name is not None:
-        n *= lax.axis_size(axis_name)
-        mean = lax.pmean(mean, axis_name)
+    n *= 1 if axis_name is None else lax.axis_size(axis_name)
     if n < 2:
         raise LayerError(f"expected two or more values a channel in training, got {x.shape}")
-    var = jnp.mean(jnp.square(x - along_channels(mean, x.ndim)), axes)
-    return mean, var if axis_name is None else lax.pmean(var, axis_name), n
+    own, var = kernels.moments(x)
+    if axis_name is None:
+        return own, var, n
+    mean = lax.pmean(own, axis_name)
+    return mean, lax.pmean(var + jnp.square(own - mean), axis_name), n
 
 
 def _move(old: Array, batch: Array, momentum: float) -> Array:

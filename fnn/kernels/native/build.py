@@ -14,7 +14,7 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 OUTPUT = HERE / "fnn_native.so"
-SOURCES = ("convolution.cc", "plan.cc", "pooling.cc")
+SOURCES = ("channels.cc", "convolution.cc", "plan.cc", "pooling.cc")
 WHEELS = ("onednn-cpu-gomp", "onednn-devel-cpu-gomp")
 
 

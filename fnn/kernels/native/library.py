@@ -16,7 +16,8 @@ from fnn.kernels.native.build import OUTPUT, onednn_libraries
 from fnn.kernels.spec import Spec
 
 _ROLES = ("forward", "input", "kernel")
-_TARGETS = (*(f"conv_{role}" for role in _ROLES), "pool_pick", "pool_place")
+_CONVOLUTIONS = tuple(f"conv_{role}" for role in _ROLES)
+_TARGETS = (*_CONVOLUTIONS, "pool_pick", "pool_place", "channel_sums", "channel_moments")
 _PLATFORM = "cpu"
 
 
@@ -79,7 +80,8 @@ def _wrong() -> str:
         y = xla.forward(x, kernel, spec)
         results, operands = (y, x, kernel), ((x, kernel), (y, kernel), (x, y))
         wanted = (y, xla.to_input(y, kernel, spec), xla.to_kernel(x, y, spec))
-        calls = [jax.ffi.ffi_call(target(name), like) for name, like in zip(_TARGETS, results, strict=False)]
+        targets = zip(_CONVOLUTIONS, results, strict=True)
+        calls = [jax.ffi.ffi_call(target(name), like) for name, like in targets]
         return [(call(*ab, **attributes), w) for call, ab, w in zip(calls, operands, wanted, strict=True)]
 
     try:

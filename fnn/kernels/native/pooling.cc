@@ -3,9 +3,9 @@
 #include <algorithm>
 #include <array>
 #include <cstdint>
-#include <cstring>
 #include <stdexcept>
 
+#include "bfloat16.h"
 #include "buffers.h"
 #include "guarded.h"
 #include "parallel.h"
@@ -24,25 +24,6 @@ struct Pool {
   int64_t batch, channels;
   Three space, out, window, stride, before;
 };
-
-struct BFloat16 {
-  uint16_t bits;
-};
-
-inline float wide(float value) { return value; }
-inline float wide(BFloat16 value) {
-  const uint32_t bits = static_cast<uint32_t>(value.bits) << 16;
-  float result;
-  std::memcpy(&result, &bits, sizeof result);
-  return result;
-}
-
-inline void narrow(float value, float* to) { *to = value; }
-inline void narrow(float value, BFloat16* to) {  // to nearest, ties to even; NaN stays NaN
-  uint32_t bits;
-  std::memcpy(&bits, &value, sizeof bits);
-  to->bits = value != value ? 0x7fc0 : static_cast<uint16_t>((bits + 0x7fff + ((bits >> 16) & 1)) >> 16);
-}
 
 // Calls visit(offset in cells) for each cell of a window that lies inside the input, in row order.
 template <typename Visit>
