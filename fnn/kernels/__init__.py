@@ -1,6 +1,6 @@
 """What the hardware needs: convolutions, pooling and bfloat16 products, chosen by platform."""
 
-from fnn.kernels.channels import moments, spread
+from fnn.kernels.channels import add_channels, moments, spread
 from fnn.kernels.choice import CHOICES, Choice, KernelError, processors, requested, use
 from fnn.kernels.memory import kept as freed_memory
 from fnn.kernels.native.build import BuildError
@@ -18,6 +18,7 @@ __all__ = [
     "Status",
     "Windows",
     "acc",
+    "add_channels",
     "build",
     "conv",
     "conv_input",

@@ -39,6 +39,21 @@ def spread(offset: Array, scale: Array, x: Array, mean: Array) -> Array:
     return y
 
 
+def add_channels(x: Array, offset: Array) -> Array:
+    """``x + offset`` by channel, in the type of ``x``; computed, and the gradient summed, in `acc`."""
+    x, offset = vary_alike(x, offset.astype(acc(x.dtype)))
+    y: Array = add_p.bind(x, offset, choice=requested())
+    return y
+
+
+def _add(x: Array, offset: Array) -> Array:
+    return (x.astype(offset.dtype) + _along(offset, x)).astype(x.dtype)
+
+
+def _total(x: Array) -> Array:
+    return jnp.sum(x.astype(acc(x.dtype)), tuple(range(x.ndim - 1)))
+
+
 def _moments(x: Array) -> Array:
     wide = x.astype(acc(x.dtype))
     axes = tuple(range(x.ndim - 1))
@@ -95,6 +110,18 @@ spread_p = _make(
 )
 
 
+def _like_first(x: Any, offset: Any, *, choice: Choice) -> Any:
+    return x.update(weak_type=False)
+
+
+def _one_row(x: Any, *, choice: Choice) -> Any:
+    return x.update(shape=x.shape[-1:], dtype=acc(x.dtype), weak_type=False, sharding=None)
+
+
+add_p = _make("channel_add", _add, _like_first, native=False)
+total_p = _make("channel_total", _total, _one_row, native=True)
+
+
 def _of_moments(dx: Array, x: Array, *, choice: Choice) -> Array:
     n = math.prod(x.shape[:-1])
     mean = moments_p.bind(x, choice=choice)[0]
@@ -133,3 +160,5 @@ ad.primitive_transposes[spread_p] = lambda ct, c, v, mean, *, choice: [
     None,
     None,
 ]
+ad.deflinear2(add_p, lambda ct, x, offset, *, choice: [ct, total_p.bind(ct, choice=choice)])
+ad.deflinear2(total_p, lambda ct, x, *, choice: [jnp.broadcast_to(ct.astype(x.aval.dtype), x.aval.shape)])

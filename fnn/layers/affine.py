@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from jax import Array
 
-from fnn.kernels import acc
+from fnn import kernels
 
 
 def along_channels(v: Array, ndim: int) -> Array:
@@ -14,10 +14,7 @@ def along_channels(v: Array, ndim: int) -> Array:
 
 def add_bias(y: Array, bias: Array | None) -> Array:
     """``y + bias`` over the last axis. In bfloat16, too, the bias's gradient is summed in float32."""
-    if bias is None:
-        return y
-    wide = acc(y.dtype)
-    return (y.astype(wide) + along_channels(bias, y.ndim).astype(wide)).astype(y.dtype)
+    return y if bias is None else kernels.add_channels(y, bias)
 
 
 def scale_and_shift(y: Array, scale: Array | None, bias: Array | None) -> Array:

@@ -39,14 +39,19 @@ __attribute__((always_inline)) inline void block_sums(const T* u, const T* v, co
   }
 }
 
+template <typename T>
+__attribute__((always_inline)) inline void block_total(const T* x, int64_t rows, int64_t channels, float* total) {
+  std::fill(total, total + channels, 0.0f);
+  for (int64_t r = 0; r < rows; ++r)
+    for (int64_t c = 0; c < channels; ++c) total[c] += wide(x[r * channels + c]);
+}
+
 // Mean and sum of squared differences from it, over some rows.
 template <typename T>
 __attribute__((always_inline)) inline void block_moments(const T* x, int64_t rows, int64_t channels, float* mean,
                                                          float* squares) {
-  std::fill(mean, mean + channels, 0.0f);
   std::fill(squares, squares + channels, 0.0f);
-  for (int64_t r = 0; r < rows; ++r)
-    for (int64_t c = 0; c < channels; ++c) mean[c] += wide(x[r * channels + c]);
+  block_total(x, rows, channels, mean);
   const float share = 1.0f / static_cast<float>(rows);
   for (int64_t c = 0; c < channels; ++c) mean[c] *= share;
   for (int64_t r = 0; r < rows; ++r)
@@ -70,6 +75,13 @@ FNN_CLONES void moments_of(const float* x, int64_t rows, int64_t channels, float
 }
 FNN_CLONES void moments_of(const BFloat16* x, int64_t rows, int64_t channels, float* mean, float* squares) {
   block_moments(x, rows, channels, mean, squares);
+}
+
+FNN_CLONES void total_of(const float* x, int64_t rows, int64_t channels, float* total) {
+  block_total(x, rows, channels, total);
+}
+FNN_CLONES void total_of(const BFloat16* x, int64_t rows, int64_t channels, float* total) {
+  block_total(x, rows, channels, total);
 }
 
 // Two sets of numbers about some rows; for moments the mean and the sum of squared differences from it.
@@ -117,12 +129,13 @@ Part reduce(ffi::ThreadPool& pool, int64_t rows, int64_t channels, Block block, 
   return std::move(parts[0]);
 }
 
-int64_t channels_of(const ffi::AnyBuffer& x, ffi::Result<ffi::AnyBuffer>& result) {
+int64_t channels_of(const ffi::AnyBuffer& x, ffi::Result<ffi::AnyBuffer>& result, int64_t rows) {
   const auto shape = x.dimensions(), out = result->dimensions();
   const bool typed = x.element_type() == ffi::F32 || x.element_type() == ffi::BF16;
   if (!typed || result->element_type() != ffi::F32 || shape.size() == 0 || x.element_count() == 0 ||
-      out.size() != 2 || out[0] != 2 || out[1] != shape.back())
-    throw std::invalid_argument("expected float32 or bfloat16 and two float32 rows of channels");
+      out.size() == 0 || out.back() != shape.back() ||
+      static_cast<int64_t>(result->element_count()) != rows * shape.back())
+    throw std::invalid_argument("expected float32 or bfloat16 and float32 rows of channels");
   return shape.back();
 }
 
@@ -145,6 +158,14 @@ Part moments(ffi::ThreadPool& pool, const void* x, int64_t rows, int64_t channel
   return all;
 }
 
+template <typename T>
+Part total(ffi::ThreadPool& pool, const void* x, int64_t rows, int64_t channels) {
+  const auto block = [&](int64_t row, int64_t n, float* first, float*) {
+    total_of(static_cast<const T*>(x) + row * channels, n, channels, first);
+  };
+  return reduce(pool, rows, channels, block, join_sums<std::vector<float>>, join_sums<std::vector<double>>);
+}
+
 void write(const Part& part, ffi::Result<ffi::AnyBuffer>& result) {
   float* to = static_cast<float*>(result->untyped_data());
   std::copy(part.second.begin(), part.second.end(), std::copy(part.first.begin(), part.first.end(), to));
@@ -153,7 +174,7 @@ void write(const Part& part, ffi::Result<ffi::AnyBuffer>& result) {
 ffi::Error channel_sums(ffi::ThreadPool pool, ffi::AnyBuffer u, ffi::AnyBuffer v, ffi::AnyBuffer mean,
                         ffi::Result<ffi::AnyBuffer> result) {
   return guarded([&] {
-    const int64_t channels = channels_of(u, result);
+    const int64_t channels = channels_of(u, result, 2);
     const auto us = u.dimensions(), vs = v.dimensions();
     if (!std::equal(us.begin(), us.end(), vs.begin(), vs.end()) || u.element_type() != v.element_type() ||
         mean.element_type() != ffi::F32 || static_cast<int64_t>(mean.element_count()) != channels)
@@ -168,9 +189,18 @@ ffi::Error channel_sums(ffi::ThreadPool pool, ffi::AnyBuffer u, ffi::AnyBuffer v
 
 ffi::Error channel_moments(ffi::ThreadPool pool, ffi::AnyBuffer x, ffi::Result<ffi::AnyBuffer> result) {
   return guarded([&] {
-    const int64_t channels = channels_of(x, result);
+    const int64_t channels = channels_of(x, result, 2);
     const auto typed = x.element_type() == ffi::F32 ? moments<float> : moments<BFloat16>;
     write(typed(pool, x.untyped_data(), static_cast<int64_t>(x.element_count()) / channels, channels), result);
+  });
+}
+
+ffi::Error channel_total(ffi::ThreadPool pool, ffi::AnyBuffer x, ffi::Result<ffi::AnyBuffer> result) {
+  return guarded([&] {
+    const int64_t channels = channels_of(x, result, 1);
+    const auto typed = x.element_type() == ffi::F32 ? total<float> : total<BFloat16>;
+    const Part part = typed(pool, x.untyped_data(), static_cast<int64_t>(x.element_count()) / channels, channels);
+    std::copy(part.first.begin(), part.first.end(), static_cast<float*>(result->untyped_data()));
   });
 }
 
@@ -188,6 +218,10 @@ XLA_FFI_DEFINE_HANDLER_SYMBOL(fnn_channel_sums_v1, fnn::channel_sums,
                                   .Ret<xla::ffi::AnyBuffer>());
 XLA_FFI_DEFINE_HANDLER_SYMBOL(
     fnn_channel_moments_v1, fnn::channel_moments,
+    xla::ffi::Ffi::Bind().Ctx<xla::ffi::ThreadPool>().Arg<xla::ffi::AnyBuffer>().Ret<xla::ffi::AnyBuffer>());
+
+XLA_FFI_DEFINE_HANDLER_SYMBOL(
+    fnn_channel_total_v1, fnn::channel_total,
     xla::ffi::Ffi::Bind().Ctx<xla::ffi::ThreadPool>().Arg<xla::ffi::AnyBuffer>().Ret<xla::ffi::AnyBuffer>());
 
 #pragma GCC visibility pop

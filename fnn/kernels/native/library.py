@@ -17,7 +17,8 @@ from fnn.kernels.spec import Spec
 
 _ROLES = ("forward", "input", "kernel")
 _CONVOLUTIONS = tuple(f"conv_{role}" for role in _ROLES)
-_TARGETS = (*_CONVOLUTIONS, "pool_pick", "pool_place", "channel_sums", "channel_moments")
+_CHANNELS = ("channel_moments", "channel_sums", "channel_total")
+_TARGETS = (*_CONVOLUTIONS, "pool_pick", "pool_place", *_CHANNELS)
 _PLATFORM = "cpu"
 
 

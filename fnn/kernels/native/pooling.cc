@@ -77,9 +77,10 @@ __attribute__((always_inline)) inline void pick(const Pool& p, const T* x, const
   });
 }
 
-// The transpose of `pick` in t: each window's value is added to the cell that it was picked from.
-template <typename T>
-__attribute__((always_inline)) inline void place(const Pool& p, const T* x, const T* y, float* total) {
+// The transpose of `pick` in t: each window's value is added to the cell that it was picked from. Where windows
+// do not overlap (`apart`) a cell is written once, and what no window sees was cleared before.
+template <typename T, typename Total, bool apart>
+__attribute__((always_inline)) inline void place(const Pool& p, const T* x, const T* y, Total* total) {
   windows(p, [&](const Three& o, int64_t at, int64_t first, int64_t n) {
     float best[kBlock];
     int32_t where[kBlock];
@@ -100,13 +101,30 @@ __attribute__((always_inline)) inline void place(const Pool& p, const T* x, cons
     });
     index = 0;
     cells(p, o, [&](int64_t cell) {
-      float* to = total + cell * p.channels + first;
+      Total* to = total + cell * p.channels + first;
       const T* ys = y + at * p.channels + first;
-      for (int64_t j = 0; j < n; ++j) to[j] += where[j] == index ? wide(ys[j]) : 0.0f;
+      for (int64_t j = 0; j < n; ++j) {
+        const float value = where[j] == index ? wide(ys[j]) : 0.0f;
+        narrow(apart ? value : wide(to[j]) + value, to + j);
+      }
       ++index;
     });
   });
 }
+
+bool apart(const Pool& p) {
+  return p.stride[0] >= p.window[0] && p.stride[1] >= p.window[1] && p.stride[2] >= p.window[2];
+}
+
+// Whether windows that do not overlap see every cell.
+bool whole(const Pool& p) {
+  bool all = true;
+  for (int i = 0; i < 3; ++i)
+    all = all && p.stride[i] == p.window[i] && p.out[i] * p.stride[i] - p.before[i] >= p.space[i];
+  return all;
+}
+
+int64_t numbers(const Pool& p) { return p.space[0] * p.space[1] * p.space[2] * p.channels; }
 
 // One example, for each processor as it is best; the loops over channels become vectors.
 #define FNN_CLONES __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
@@ -116,17 +134,20 @@ FNN_CLONES void pick_one(const Pool& p, const float* x, const float* t, float* y
 FNN_CLONES void pick_one(const Pool& p, const BFloat16* x, const BFloat16* t, BFloat16* y) {
   x == t ? pick<BFloat16, true>(p, x, t, y) : pick<BFloat16, false>(p, x, t, y);
 }
-FNN_CLONES void place_one(const Pool& p, const float* x, const float* y, float* total) {
-  std::fill(total, total + p.space[0] * p.space[1] * p.space[2] * p.channels, 0.0f);
-  place(p, x, y, total);
+FNN_CLONES void place_one(const Pool& p, const float* x, const float* y, float* to) {
+  if (!whole(p)) std::fill(to, to + numbers(p), 0.0f);
+  apart(p) ? place<float, float, true>(p, x, y, to) : place<float, float, false>(p, x, y, to);
 }
 FNN_CLONES void place_one(const Pool& p, const BFloat16* x, const BFloat16* y, BFloat16* to) {
-  const int64_t size = p.space[0] * p.space[1] * p.space[2] * p.channels;
-  const Buffer buffer(static_cast<size_t>(size) * sizeof(float));
+  if (apart(p)) {
+    if (!whole(p)) std::fill(to, to + numbers(p), BFloat16{0});
+    return place<BFloat16, BFloat16, true>(p, x, y, to);
+  }
+  const Buffer buffer(static_cast<size_t>(numbers(p)) * sizeof(float));
   float* total = reinterpret_cast<float*>(buffer.data());
-  std::fill(total, total + size, 0.0f);
-  place(p, x, y, total);
-  for (int64_t i = 0; i < size; ++i) narrow(total[i], to + i);
+  std::fill(total, total + numbers(p), 0.0f);
+  place<BFloat16, float, false>(p, x, y, total);
+  for (int64_t i = 0; i < numbers(p); ++i) narrow(total[i], to + i);
 }
 
 Three three(Numbers numbers, int64_t fill) {
@@ -155,7 +176,7 @@ Pool pool_of(const ffi::AnyBuffer& x, const ffi::AnyBuffer& y, Numbers window, N
 
 template <typename T>
 void run(const Pool& p, ffi::ThreadPool& pool, bool picks, const void* x, const void* other, void* result) {
-  const int64_t x_size = p.space[0] * p.space[1] * p.space[2] * p.channels;
+  const int64_t x_size = numbers(p);
   const int64_t y_size = p.out[0] * p.out[1] * p.out[2] * p.channels;
   const int64_t count = std::min(p.batch, std::max<int64_t>(1, p.batch * x_size / 32768));
   const auto error = in_pieces(pool, count, [&](int64_t piece) {
