@@ -23,6 +23,9 @@ from fnn.kernels.native import library
 from fnn.kernels.spec import acc
 
 
+_SMALL = 1 << 15  # numbers: below, a call costs more than XLA's own sum
+
+
 def moments(x: Array) -> tuple[Array, Array]:
     """Mean and biased variance of each channel, the last axis, over all others.
 
@@ -83,7 +86,8 @@ def _make(name: str, form: Callable[..., Array], shape: Callable[..., Any], nati
     call = jax.ffi.ffi_lowering(library.target(name))
 
     def cpu(ctx: Any, *operands: Any, choice: Choice) -> Any:
-        if not native or not_native(ctx, choice) is not None:
+        small = max(math.prod(aval.shape) for aval in ctx.avals_in) < _SMALL
+        if small or not native or not_native(ctx, choice) is not None:
             return pure(ctx, *operands, choice=choice)
         return call(ctx, *operands)
 

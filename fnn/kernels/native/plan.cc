@@ -17,6 +17,7 @@ constexpr size_t kMostPlans = 4096;         // a bound on memory; beyond it the 
 constexpr int64_t kLeastPiece = 200 * 1000;  // multiply-adds: below, a second thread costs more than it gives
 
 constexpr int64_t kLeastPack = 16 * 1024;     // numbers: likewise, for the reordering of a kernel
+constexpr int64_t kLargeKernel = 1 << 20;     // numbers: 4 MB
 constexpr int64_t kChannelBlock = 64;         // a multiple of the blocks of channels in all of oneDNN's formats
 
 memory::data_type activation(const Geometry& g) {
@@ -46,14 +47,28 @@ memory::desc plain_weights(const Geometry& g) {
           axes == 1 ? tag::wigo : axes == 2 ? tag::hwigo : tag::dhwigo};
 }
 
-// oneDNN's first choice, but for depthwise convolutions the first that was written for them: in bfloat16 with a
-// stride, the first choice for the gradient of the input is forty times slower.
+int64_t product(const std::vector<int64_t>& numbers) {
+  int64_t all = 1;
+  for (int64_t n : numbers) all *= n;
+  return all;
+}
+
+// Implementations that are faster than oneDNN's first choice; "" where that is the best.
+// - Depthwise: the gradient of the input in bfloat16 with a stride takes 33 ms of the first choice, 1 ms of these.
+// - Kernels larger than a core's cache, in float32: the first choice reads them anew for each example.
+const char* wish(const Geometry& g) {
+  if (g.groups > 1 && g.inputs == g.groups) return "dw";
+  const int64_t kernel = product(g.window) * g.inputs / g.groups * g.outputs;
+  return !g.bfloat16 && kernel > kLargeKernel ? "jit:avx512_core" : "";
+}
+
+// The first implementation whose name has the wish in it, or oneDNN's first choice.
 template <typename Make>
-auto chosen(bool depthwise, Make make) {
+auto chosen(const std::string& wish, Make make) {
   auto desc = make();
-  for (bool more = depthwise; more; more = desc.next_impl())
-    if (std::string(desc.impl_info_str()).find("dw") != std::string::npos) return desc;
-  return depthwise ? make() : desc;
+  for (bool more = !wish.empty(); more; more = desc.next_impl())
+    if (std::string(desc.impl_info_str()).find(wish) != std::string::npos) return desc;
+  return wish.empty() ? desc : make();
 }
 
 Program make_program(const Geometry& g, const memory::desc& weights, std::string* implementation) {
@@ -68,15 +83,17 @@ Program make_program(const Geometry& g, const memory::desc& weights, std::string
   // the gradients' hint: its weights need not be in their format
   const memory::desc any(weights.get_dims(), activation(g), memory::format_tag::any);
   const bool forward_role = g.role == Role::forward;
-  const dnnl::convolution_forward::primitive_desc forward(
-      engine(), forward_role ? dnnl::prop_kind::forward_inference : dnnl::prop_kind::forward_training, direct,
-      x, forward_role ? weights : any, y, g.stride, dilation, g.before, g.after, attributes);
+  const auto forward = chosen(forward_role ? wish(g) : "", [&] {
+    const auto kind = forward_role ? dnnl::prop_kind::forward_inference : dnnl::prop_kind::forward_training;
+    return dnnl::convolution_forward::primitive_desc(engine(), kind, direct, x, forward_role ? weights : any, y,
+                                                     g.stride, dilation, g.before, g.after, attributes);
+  });
   if (forward_role) {
     *implementation = forward.impl_info_str();
     return {dnnl::convolution_forward(forward), x, forward.weights_desc(), y, forward.scratchpad_desc()};
   }
   if (g.role == Role::input) {
-    const auto backward = chosen(g.groups > 1 && g.inputs == g.groups, [&] {
+    const auto backward = chosen(wish(g), [&] {
       return dnnl::convolution_backward_data::primitive_desc(
           engine(), direct, x, weights, y, g.stride, dilation, g.before, g.after, forward, attributes);
     });
@@ -89,12 +106,6 @@ Program make_program(const Geometry& g, const memory::desc& weights, std::string
   *implementation = backward.impl_info_str();
   return {dnnl::convolution_backward_weights(backward), x, backward.diff_weights_desc(), y,
           backward.scratchpad_desc()};
-}
-
-int64_t product(const std::vector<int64_t>& numbers) {
-  int64_t all = 1;
-  for (int64_t n : numbers) all *= n;
-  return all;
 }
 
 // The geometries of the pieces, each with its place in x and y.
