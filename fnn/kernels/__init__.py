@@ -2,10 +2,10 @@
 
 from fnn.kernels.channels import add_channels, moments, spread
 from fnn.kernels.choice import CHOICES, Choice, KernelError, processors, requested, use
+from fnn.kernels.convolution import conv, conv_input, product
 from fnn.kernels.memory import kept as freed_memory
 from fnn.kernels.native.build import BuildError
 from fnn.kernels.pooling import Windows, max_pool
-from fnn.kernels.primitives import conv, conv_input, product
 from fnn.kernels.spec import Spec, acc
 from fnn.kernels.status import Status, build, fallbacks, status
 

@@ -22,7 +22,6 @@ from fnn.kernels.lowering import not_native
 from fnn.kernels.native import library
 from fnn.kernels.spec import acc
 
-
 _SMALL = 1 << 15  # numbers: below, a call costs more than XLA's own sum
 
 

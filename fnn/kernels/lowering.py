@@ -15,6 +15,7 @@ from jax.interpreters import mlir
 from fnn.kernels import portable, xla
 from fnn.kernels.choice import Choice, processors
 from fnn.kernels.native import library
+from fnn.kernels.native.library import Work
 from fnn.kernels.spec import Spec, acc
 from fnn.kernels.windows import window_slices
 
@@ -55,7 +56,7 @@ def cpu(role: str) -> Any:
             return rows(ctx, left, right, spec=spec, choice=choice)
         if role == "w" and _in_products(ctx.avals_in[0].dtype, spec):
             return products(ctx, left, right, spec=spec, choice=choice)
-        return native(ctx, left, right, **_attributes(spec, choice))
+        return native(ctx, left, right, **attributes(spec, choice))
 
     return rule
 
@@ -87,7 +88,7 @@ def _rows(role: str, left: Array, right: Array, *, spec: Spec, choice: Choice) -
     shaped = [a[None] if r == "w" else a.reshape(count, *line.space, -1) for r, a in arrays.items()]
     out = _result(role, shaped, line)
     made: Array = jax.ffi.ffi_call(library.target(f"conv_{NAMES[role]}"), out)(
-        *shaped, **_attributes(line, choice)
+        *shaped, **attributes(line, choice)
     )
     return made[0] if role == "w" else made.reshape(batch, -1)
 
@@ -108,7 +109,8 @@ def _result(role: str, operands: list[Array], spec: Spec) -> jax.ShapeDtypeStruc
     return jax.ShapeDtypeStruct((1, left.shape[-1] // spec.groups, right.shape[-1]), acc(left.dtype))
 
 
-def _attributes(spec: Spec, choice: Choice) -> dict[str, Any]:
+def attributes(spec: Spec, choice: Choice) -> dict[str, Any]:
+    """What a native convolution is told beside its arrays."""
     before, after = zip(*spec.padding, strict=True)
     numbers = {"stride": spec.stride, "before": before, "after": after, "dilation": spec.dilation}
     return {
@@ -134,7 +136,7 @@ def _form(ctx: Any, role: str, spec: Spec, choice: Choice) -> tuple[str, str]:
         spec = _line(spec, batch, choice)
         batch //= spec.space[0]
     dtype = ctx.avals_in[0].dtype
-    why = library.refuses(NAMES[role], dtype, batch, inputs, outputs, spec, pieces(choice))
+    why = library.refuses(Work(NAMES[role], dtype, batch, inputs, outputs, spec, pieces(choice)))
     return ("jax", why) if why else ("onednn", "")
 
 

@@ -11,47 +11,16 @@ from collections.abc import Sequence
 from typing import Any
 
 import jax.numpy as jnp
-from jax import Array, lax
+from jax import Array
 from jax.extend.core import Primitive
 from jax.interpreters import ad
 
 from fnn.kernels import lowering
-from fnn.kernels.binding import define, vary_alike
-from fnn.kernels.choice import requested
+from fnn.kernels.binding import define
 from fnn.kernels.spec import Spec, acc
 
 Role = str
 """An array of a convolution: ``x``, ``w`` (the kernel) or ``y``."""
-
-
-def conv(x: Array, kernel: Array, spec: Spec) -> Array:
-    """``x, kernel -> y``, in the type of ``x``. Sums, and the kernel's gradient, are made in `acc`."""
-    return _bind(forward_p, x, kernel, spec)
-
-
-def conv_input(y: Array, kernel: Array, spec: Spec) -> Array:
-    """``y, kernel -> x``: the transpose of `conv` in ``x``, which is what a transposed convolution does."""
-    return _bind(input_p, y, kernel, spec)
-
-
-def product(x: Array, kernel: Array) -> Array:
-    """``(..., in) @ (in, out)``, in the type of ``x``; sums, and the kernel's gradient, are made in `acc`.
-
-    In float32 it is XLA's product, the fastest on every platform. In narrower types it is a convolution
-    without space, so that a CPU's matrix units are used.
-    """
-    if x.dtype == acc(x.dtype):
-        return lax.dot_general(x, kernel.astype(x.dtype), (((x.ndim - 1,), (0,)), ((), ())))
-    spec = Spec((), (), (), (), ())
-    return conv(x.reshape(-1, x.shape[-1]), kernel, spec).reshape(*x.shape[:-1], kernel.shape[-1])
-
-
-def _bind(primitive: Primitive, a: Array, kernel: Array, spec: Spec) -> Array:
-    wide = acc(a.dtype)
-    kernel = kernel if kernel.dtype == wide else kernel.astype(wide)
-    a, kernel = vary_alike(jnp.asarray(a), jnp.asarray(kernel))
-    y: Array = primitive.bind(a, kernel, spec=spec, choice=requested())
-    return y
 
 
 def _make(role: Role, left: Role, right: Role) -> Primitive:

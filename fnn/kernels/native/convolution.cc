@@ -63,13 +63,15 @@ void run(const Program& program, const Geometry& g, void* x, void* weights, void
                  {DNNL_ARG_SCRATCHPAD, memory(program.scratchpad, scratch)}});
 }
 
+void reorder_one(const Pack& pack, void* from, void* to) {
+  const OneThread one;
+  dnnl::memory source(pack.from, engine(), from), target(pack.to, engine(), to);
+  pack.reorder.execute(stream(), source, target);
+}
+
 void reorder(const Plan& plan, ffi::ThreadPool& pool, void* from, void* to) {
-  const auto error = in_pieces(pool, static_cast<int64_t>(plan.packs.size()), [&](int64_t i) {
-    const OneThread one;
-    const Pack& pack = plan.packs[static_cast<size_t>(i)];
-    dnnl::memory source(pack.from, engine(), from), target(pack.to, engine(), to);
-    pack.reorder.execute(stream(), source, target);
-  });
+  const auto error = in_pieces(pool, static_cast<int64_t>(plan.packs.size()),
+                               [&](int64_t i) { reorder_one(plan.packs[static_cast<size_t>(i)], from, to); });
   if (!error.empty()) throw std::runtime_error(error);
 }
 
@@ -90,30 +92,34 @@ void sum_up(ffi::ThreadPool& pool, char* partial, size_t pitch, int64_t count, v
   });
 }
 
-void execute(const Geometry& g, ffi::ThreadPool& pool, void* x, void* kernel, void* y) {
-  const auto plan = plan_for(g);
+// The pieces, with one packed kernel for all, or with a gradient for each.
+void run_pieces(const Plan& plan, const Geometry& g, ffi::ThreadPool& pool, void* x, char* weights, size_t step,
+                void* y) {
   const size_t width = g.bfloat16 ? 2 : 4;
-  const int64_t count = static_cast<int64_t>(plan->pieces.size());
-  const bool gradient = g.role == Role::kernel;
-  const size_t packed = plan->packed.get_size();
-  const bool packs = !plan->packs.empty();
-  const Buffer weights(gradient ? packed * static_cast<size_t>(count) : packs ? packed : 0);
-  const size_t pitch = (plan->scratch + 63) / 64 * 64;
-  const Buffer scratch(pitch * static_cast<size_t>(count));
-  if (!gradient && packs) reorder(*plan, pool, kernel, weights.data());
-  const auto error = in_pieces(pool, count, [&](int64_t i) {
-    const Piece& piece = plan->pieces[static_cast<size_t>(i)];
-    void* own = gradient       ? weights.data() + static_cast<size_t>(i) * packed
-                : packs  ? weights.data()
-                         : kernel;
-    run(plan->programs[piece.program], g, static_cast<char*>(x) + static_cast<size_t>(piece.x_offset) * width, own,
+  const size_t pitch = (plan.scratch + 63) / 64 * 64;
+  const Buffer scratch(pitch * plan.pieces.size());
+  const auto error = in_pieces(pool, static_cast<int64_t>(plan.pieces.size()), [&](int64_t i) {
+    const Piece& piece = plan.pieces[static_cast<size_t>(i)];
+    run(plan.programs[piece.program], g, static_cast<char*>(x) + static_cast<size_t>(piece.x_offset) * width,
+        weights + static_cast<size_t>(i) * step,
         static_cast<char*>(y) + static_cast<size_t>(piece.y_offset) * width,
         scratch.data() + static_cast<size_t>(i) * pitch);
   });
   if (!error.empty()) throw std::runtime_error(error);
+}
+
+void execute(const Geometry& g, ffi::ThreadPool& pool, void* x, void* kernel, void* y) {
+  const auto plan = plan_for(g);
+  const int64_t count = static_cast<int64_t>(plan->pieces.size());
+  const bool gradient = g.role == Role::kernel, packs = !plan->packs.empty();
+  const size_t packed = plan->packed.get_size();
+  const Buffer buffer(gradient ? packed * static_cast<size_t>(count) : packs ? packed : 0);
+  char* weights = gradient || packs ? buffer.data() : static_cast<char*>(kernel);
+  if (!gradient && packs) reorder(*plan, pool, kernel, weights);
+  run_pieces(*plan, g, pool, x, weights, gradient ? packed : 0, y);
   if (!gradient) return;
-  sum_up(pool, weights.data(), packed, count, packs ? weights.data() : kernel, count);
-  if (packs) reorder(*plan, pool, weights.data(), kernel);
+  sum_up(pool, weights, packed, count, packs ? weights : kernel, count);
+  if (packs) reorder(*plan, pool, weights, kernel);
 }
 
 template <Role role>
@@ -144,6 +150,32 @@ auto binding() {
       .Attr<int64_t>("pieces");
 }
 
+// The forward convolution with a kernel that `fnn_conv_pack` has packed; `like` has the shape of the kernel.
+ffi::Error packed_convolution(ffi::ThreadPool pool, ffi::AnyBuffer x, ffi::AnyBuffer kernel, ffi::AnyBuffer packed,
+                              ffi::Result<ffi::AnyBuffer> y, Numbers stride, Numbers before, Numbers after,
+                              Numbers dilation, int64_t groups, int64_t pieces) {
+  return guarded([&] {
+    const Geometry g =
+        geometry_of(Role::forward, x, kernel, *y, stride, before, after, dilation, groups, pieces);
+    const auto plan = plan_for(g);
+    if (packed.size_bytes() != plan->packed.get_size())
+      throw std::invalid_argument("the packed kernel is of another convolution");
+    run_pieces(*plan, g, pool, x.untyped_data(), static_cast<char*>(packed.untyped_data()), 0, y->untyped_data());
+  });
+}
+
+// A geometry from plain numbers, as Python passes them.
+Geometry geometry_from(const int64_t* numbers, int64_t axes) {
+  Geometry g{static_cast<Role>(numbers[0]), numbers[1] != 0, numbers[2], numbers[3], numbers[4],
+             numbers[5], numbers[6], {}, {}, {}, {}, {}, {}, {}};
+  numbers += 7;
+  for (auto* member : {&g.space, &g.out, &g.window, &g.stride, &g.before, &g.after, &g.dilation}) {
+    member->assign(numbers, numbers + axes);
+    numbers += axes;
+  }
+  return g;
+}
+
 }  // namespace
 }  // namespace fnn
 
@@ -152,6 +184,20 @@ auto binding() {
 XLA_FFI_DEFINE_HANDLER_SYMBOL(fnn_conv_forward_v1, fnn::convolution<fnn::Role::forward>, fnn::binding());
 XLA_FFI_DEFINE_HANDLER_SYMBOL(fnn_conv_input_v1, fnn::convolution<fnn::Role::input>, fnn::binding());
 XLA_FFI_DEFINE_HANDLER_SYMBOL(fnn_conv_kernel_v1, fnn::convolution<fnn::Role::kernel>, fnn::binding());
+
+XLA_FFI_DEFINE_HANDLER_SYMBOL(fnn_conv_packed_v1, fnn::packed_convolution,
+                              ffi::Ffi::Bind()
+                                  .Ctx<ffi::ThreadPool>()
+                                  .Arg<ffi::AnyBuffer>()
+                                  .Arg<ffi::AnyBuffer>()
+                                  .Arg<ffi::AnyBuffer>()
+                                  .Ret<ffi::AnyBuffer>()
+                                  .Attr<fnn::Numbers>("stride")
+                                  .Attr<fnn::Numbers>("before")
+                                  .Attr<fnn::Numbers>("after")
+                                  .Attr<fnn::Numbers>("dilation")
+                                  .Attr<int64_t>("groups")
+                                  .Attr<int64_t>("pieces"));
 
 // The version of oneDNN that is loaded: 1000 * major + minor.
 extern "C" int64_t fnn_onednn_version() {
@@ -164,16 +210,7 @@ extern "C" int64_t fnn_conv_plan(const int64_t* numbers, int64_t axes, char* tex
   std::string found;
   int64_t failed = 0;
   try {
-    auto next = [&numbers, axes] {
-      std::vector<int64_t> all(numbers, numbers + axes);
-      numbers += axes;
-      return all;
-    };
-    fnn::Geometry g{static_cast<fnn::Role>(numbers[0]), numbers[1] != 0, numbers[2], numbers[3], numbers[4],
-                    numbers[5], numbers[6], {}, {}, {}, {}, {}, {}, {}};
-    numbers += 7;
-    for (auto* member : {&g.space, &g.out, &g.window, &g.stride, &g.before, &g.after, &g.dilation})
-      *member = next();
+    const auto g = fnn::geometry_from(numbers, axes);
     found = fnn::plan_for(g)->implementation;
     if (found.find("ref") != std::string::npos) {
       failed = 1;
@@ -186,6 +223,20 @@ extern "C" int64_t fnn_conv_plan(const int64_t* numbers, int64_t axes, char* tex
   std::strncpy(text, found.c_str(), static_cast<size_t>(size - 1));
   text[size - 1] = '\0';
   return failed;
+}
+
+// Packs a float32 kernel for a convolution: to `packed`, if it is not null; returns its bytes, 0 on failure.
+extern "C" int64_t fnn_conv_pack(const int64_t* numbers, int64_t axes, const void* kernel, void* packed) {
+  try {
+    const auto plan = fnn::plan_for(fnn::geometry_from(numbers, axes));
+    const size_t size = plan->packed.get_size();
+    if (packed == nullptr) return static_cast<int64_t>(size);
+    if (plan->packs.empty()) std::memcpy(packed, kernel, size);
+    for (const auto& pack : plan->packs) fnn::reorder_one(pack, const_cast<void*>(kernel), packed);
+    return static_cast<int64_t>(size);
+  } catch (const std::exception&) {
+    return 0;
+  }
 }
 
 #pragma GCC visibility pop

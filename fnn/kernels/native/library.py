@@ -5,8 +5,9 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import functools
+from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -18,7 +19,7 @@ from fnn.kernels.spec import Spec
 _ROLES = ("forward", "input", "kernel")
 _CONVOLUTIONS = tuple(f"conv_{role}" for role in _ROLES)
 _CHANNELS = ("channel_moments", "channel_sums", "channel_total")
-_TARGETS = (*_CONVOLUTIONS, "pool_pick", "pool_place", *_CHANNELS)
+_TARGETS = (*_CONVOLUTIONS, "conv_packed", "pool_pick", "pool_place", *_CHANNELS)
 _PLATFORM = "cpu"
 
 
@@ -111,18 +112,64 @@ def native() -> Native | None:
     return found if isinstance(found, Native) else None
 
 
-def refuses(
-    role: str, dtype: np.dtype, batch: int, inputs: int, outputs: int, spec: Spec, pieces: int
-) -> str:
+@dataclass(frozen=True)
+class Work:
+    """A convolution, as the native part is asked about it.
+
+    Attributes:
+        role: ``forward``, ``input`` or ``kernel``.
+        dtype: Of ``x`` and ``y``.
+        batch, inputs, outputs: Examples and channels.
+        spec: Its geometry, of one spatial axis or more.
+        pieces: Into how many the work is cut.
+    """
+
+    role: str
+    dtype: np.dtype
+    batch: int
+    inputs: int
+    outputs: int
+    spec: Spec
+    pieces: int
+
+    def numbers(self) -> np.ndarray:
+        """All of it in the order of the C functions."""
+        spec = self.spec
+        before, after = zip(*spec.padding, strict=True)
+        lists = (spec.space, spec.out_space, spec.window, spec.stride, before, after, spec.dilation)
+        head = (_ROLES.index(self.role), self.dtype != np.float32, self.pieces)
+        sizes = (self.batch, self.inputs, self.outputs, spec.groups)
+        return np.array([*head, *sizes, *(n for numbers in lists for n in numbers)], np.int64)
+
+
+def refuses(work: Work) -> str:
     """Why oneDNN does not take a convolution, or nothing if it does."""
     found = native()
     if found is None:
         return reason()
-    before, after = zip(*spec.padding, strict=True)
-    lists = (spec.space, spec.out_space, spec.window, spec.stride, before, after, spec.dilation)
-    head = (_ROLES.index(role), dtype != np.float32, pieces, batch, inputs, outputs, spec.groups)
-    numbers = np.array([*head, *(n for numbers in lists for n in numbers)], np.int64)
     text = ctypes.create_string_buffer(256)
-    pointer = numbers.ctypes.data_as(ctypes.POINTER(ctypes.c_int64))
-    failed = found.functions.fnn_conv_plan(pointer, ctypes.c_int64(spec.axes), text, ctypes.c_int64(256))
+    axes, size = ctypes.c_int64(work.spec.axes), ctypes.c_int64(256)
+    failed = found.functions.fnn_conv_plan(_pointer(work.numbers()), axes, text, size)
     return text.value.decode() if failed else ""
+
+
+def pack(work: Work, kernel: np.ndarray) -> np.ndarray | None:
+    """A float32 kernel as oneDNN wants it for a forward convolution, in bytes; None: it cannot be had."""
+    found = native()
+    if found is None or refuses(work):
+        return None
+    numbers, axes = work.numbers(), ctypes.c_int64(work.spec.axes)
+    function = found.functions.fnn_conv_pack
+    function.restype = ctypes.c_int64
+    packed = np.empty(function(_pointer(numbers), axes, None, None), np.uint8)
+    kernel = np.ascontiguousarray(kernel, np.float32)
+    done = function(_pointer(numbers), axes, _address(kernel), _address(packed))
+    return packed if done else None
+
+
+def _pointer(numbers: np.ndarray) -> Any:
+    return numbers.ctypes.data_as(ctypes.POINTER(ctypes.c_int64))
+
+
+def _address(array: np.ndarray) -> Any:
+    return array.ctypes.data_as(ctypes.c_void_p)
