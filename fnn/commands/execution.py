@@ -17,7 +17,7 @@ DETERMINISTIC = "--xla_gpu_deterministic_ops=true"
 
 
 class ExecutionWarning(UserWarning):
-    """A run is not executed as its config says; the last bits may differ."""
+    """A run is not executed as its config says, or there is a faster way."""
 
 
 def prepare(execution: ExecutionSection) -> None:
@@ -56,6 +56,17 @@ def resolve(execution: ExecutionSection, model: Layer) -> ExecutionSection:
     if execution.deterministic and not on_cpu and DETERMINISTIC not in os.environ.get("XLA_FLAGS", ""):
         _warn(f"deterministic is true, and JAX was started without {DETERMINISTIC} in XLA_FLAGS")
     return execution.model_copy(update={"mode": mode, "kernels": chosen, "threads": threads})
+
+
+def warn_of_slow_bfloat16(precision: str) -> None:
+    """Say that float32 is faster, if bfloat16 was asked for where no unit computes in it.
+
+    Warns:
+        ExecutionWarning: It is so.
+    """
+    if precision == "bfloat16" and not kernels.fast_bfloat16():
+        text = "precision is bfloat16, for which these kernels have no units: float32 is faster"
+        warnings.warn(text, ExecutionWarning, stacklevel=3)  # at the call of fnn.train
 
 
 def _started() -> bool:

@@ -12,7 +12,7 @@ import jax
 import numpy as np
 
 from fnn import kernels
-from fnn.commands.execution import prepare, resolve
+from fnn.commands.execution import prepare, resolve, warn_of_slow_bfloat16
 from fnn.commands.surroundings import surroundings
 from fnn.data import Dataset
 from fnn.document import write
@@ -94,6 +94,7 @@ def train(
     out = folder() if folder is not None else None
     execution = experiment.train.execution
     with kernels.use(execution.kernels, threads=execution.threads):
+        warn_of_slow_bfloat16(experiment.precision)
         return _run(experiment, parts, out, on_log, on_progress, begin)
 
 

@@ -7,7 +7,7 @@ from fnn.kernels.memory import kept as freed_memory
 from fnn.kernels.native.build import BuildError
 from fnn.kernels.pooling import Windows, max_pool
 from fnn.kernels.spec import Spec, acc
-from fnn.kernels.status import Status, build, fallbacks, status
+from fnn.kernels.status import Status, build, fallbacks, fast_bfloat16, status
 
 __all__ = [
     "CHOICES",
@@ -23,6 +23,7 @@ __all__ = [
     "conv",
     "conv_input",
     "fallbacks",
+    "fast_bfloat16",
     "freed_memory",
     "max_pool",
     "moments",

@@ -136,6 +136,8 @@ def _form(ctx: Any, role: str, spec: Spec, choice: Choice) -> tuple[str, str]:
         spec = _line(spec, batch, choice)
         batch //= spec.space[0]
     dtype = ctx.avals_in[0].dtype
+    if dtype == jax.numpy.bfloat16 and not library.has_bfloat16():
+        return "jax", "this processor has no units for bfloat16"
     why = library.refuses(Work(NAMES[role], dtype, batch, inputs, outputs, spec, pieces(choice)))
     return ("jax", why) if why else ("onednn", "")
 

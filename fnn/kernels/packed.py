@@ -36,6 +36,8 @@ def packed_kernel(x: Array, kernel: Array, spec: Spec) -> np.ndarray | None:
     numbers = all(isinstance(n, int) for n in sizes) and 0 not in sizes
     if jax.default_backend() != "cpu" or not numbers or x.dtype not in (np.float32, jax.numpy.bfloat16):
         return None
+    if x.dtype == jax.numpy.bfloat16 and not library.has_bfloat16():
+        return None
     if kernel.dtype != np.float32 or x.shape[0] * math.prod(spec.out_space) > _FEW:
         return None
     return library.pack(_work(x, kernel, spec, requested()), np.asarray(kernel))

@@ -55,6 +55,17 @@ def status() -> Status:
     return Status(active, reason, file, onednn, lowering.pieces(choice))
 
 
+def fast_bfloat16() -> bool:
+    """Whether bfloat16 is faster than float32 here: on accelerators, and with AVX512-BF16 or AMX.
+
+    Example:
+        >>> import fnn
+        >>> fnn.kernels.fast_bfloat16() in (True, False)
+        True
+    """
+    return jax.default_backend() != "cpu" or (status().active == "onednn" and library.has_bfloat16())
+
+
 def fallbacks() -> dict[str, str]:
     """Convolutions lowered for a CPU in this process that native kernels did not take, and why not."""
     return dict(lowering.fallbacks)

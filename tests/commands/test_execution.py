@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import jax
@@ -129,6 +130,18 @@ def test_a_gpu_that_was_started_without_the_flag_is_a_warning(monkeypatch):
         resolve(ExecutionSection(deterministic=True), DENSE)
     monkeypatch.setenv("XLA_FLAGS", f"--xla_dump_to= {DETERMINISTIC}")
     assert resolve(ExecutionSection(deterministic=True), DENSE).deterministic
+
+
+@pytest.mark.parametrize("fast", [True, False])
+def test_bfloat16_without_units_for_it_is_a_warning(monkeypatch, fast):
+    monkeypatch.setattr(kernels, "fast_bfloat16", lambda: fast)
+    experiment = check({"model": ["flatten", {"dense": 10}], "precision": "bfloat16", "train": {"epochs": 1}})
+    with warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("always")
+        fnn.train(experiment)
+    found = [w for w in warned if issubclass(w.category, ExecutionWarning)]
+    assert [w.filename for w in found] == ([] if fast else [__file__])
+    assert all("float32 is faster" in str(w.message) for w in found)
 
 
 # ---------------------------------------------------------------- before JAX starts

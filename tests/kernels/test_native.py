@@ -169,3 +169,33 @@ def test_a_process_without_the_native_part_says_why(tmp_path):
     environment = {**os.environ, "FNN_KERNELS": "jax", "JAX_PLATFORMS": "cpu"}
     done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True)
     assert done.stdout.strip() == "jax | asked for"
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+@pytest.mark.parametrize("groups", [1, 3])
+def test_a_kernel_known_at_tracing_is_packed_once(dtype, groups):
+    spec = Spec((6, 6), (3, 3), (1, 1), ((1, 1), (1, 1)), (1, 1), groups)
+    kernel = jnp.asarray(RNG.normal(size=(3, 3, 3 // groups, 6)), jnp.float32)
+    x = X[:1].astype(dtype)
+    known = jax.jit(lambda x: kernels.conv(x, kernel, spec))
+    given = jax.jit(lambda x, kernel: kernels.conv(x, kernel, spec))
+    assert "fnn_conv_packed" in known.lower(x).as_text()
+    np.testing.assert_array_equal(np.float32(known(x)), np.float32(given(x, kernel)))
+
+
+def test_a_packed_kernel_under_transformations():
+    known = lambda x: kernels.conv(x, KERNEL, SPEC)  # noqa: E731
+    given = lambda x: kernels.conv(x, jax.lax.optimization_barrier(KERNEL), SPEC)  # noqa: E731
+    x, dx = X[:1], X[1:2]
+    for how in (
+        lambda f: jax.jit(lambda x: jax.jvp(f, (x,), (dx,)))(x),
+        lambda f: jax.jit(jax.grad(lambda x: jnp.sin(f(x)).sum()))(x),
+        lambda f: jax.jit(jax.vmap(f))(X[:, None]),
+        lambda f: jax.jit(jax.vmap(jax.grad(lambda x: jnp.sin(f(x)).sum())))(X[:, None]),
+        lambda f: jax.lax.map(f, X[:, None]),
+    ):
+        for a, b in zip(jax.tree.leaves(how(known)), jax.tree.leaves(how(given)), strict=True):
+            np.testing.assert_allclose(a, b, atol=1e-5)
+    exported = jax.export.export(jax.jit(known))(x)
+    assert "fnn_conv" not in exported.mlir_module()
+    np.testing.assert_allclose(exported.call(x), known(x), atol=1e-5)

@@ -205,6 +205,12 @@ extern "C" int64_t fnn_onednn_version() {
   return 1000 * version->major + version->minor;
 }
 
+// Whether this processor computes in bfloat16: by AVX512-BF16 or AMX.
+extern "C" int64_t fnn_bfloat16() {
+  const int wanted = dnnl_cpu_isa_avx512_core_bf16;
+  return (dnnl_get_effective_cpu_isa() & wanted) == wanted;
+}
+
 // Whether oneDNN has a fast primitive for a geometry: its name in `text`, or the reason why not and 1.
 extern "C" int64_t fnn_conv_plan(const int64_t* numbers, int64_t axes, char* text, int64_t size) {
   std::string found;

@@ -54,6 +54,11 @@ def _load() -> Native | str:
                 break
         functions = ctypes.CDLL(str(OUTPUT))
         version = functions.fnn_onednn_version()
+        _ = (
+            functions.fnn_bfloat16,
+            functions.fnn_conv_plan,
+            functions.fnn_conv_pack,
+        )  # an older build lacks some
         for name in map(target, _TARGETS):
             handler = jax.ffi.pycapsule(getattr(functions, name))
             jax.ffi.register_ffi_target(name, handler, platform=_PLATFORM)
@@ -140,6 +145,12 @@ class Work:
         head = (_ROLES.index(self.role), self.dtype != np.float32, self.pieces)
         sizes = (self.batch, self.inputs, self.outputs, spec.groups)
         return np.array([*head, *sizes, *(n for numbers in lists for n in numbers)], np.int64)
+
+
+def has_bfloat16() -> bool:
+    """Whether the native part can be used and this processor computes in bfloat16."""
+    found = native()
+    return found is not None and bool(found.functions.fnn_bfloat16())
 
 
 def refuses(work: Work) -> str:
