@@ -17,7 +17,7 @@ from fnn.kernels import Status
 
 LABELS = [
     "system", "processor", "instructions", "threads", "versions", "devices", "JAX_PLATFORMS", "kernels",
-    "native part", "compiler", "data",
+    "native part", "freed memory", "compiler", "data",
 ]  # fmt: skip
 SLOW = Status("xla", "there is no native part", None, None, 1)
 FAST = Status("onednn", "native part loaded", "/lib/native.so", "3.2.0", 2)

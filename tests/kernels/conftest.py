@@ -7,12 +7,20 @@ import pytest
 from fnn import kernels
 from fnn.kernels.native import library
 
-FORMS = ("onednn", "jax", "xla")
 
-
-@pytest.fixture(params=FORMS)
+@pytest.fixture(params=["onednn", "jax", "xla"])
 def form(request):
-    """The name of a form, which is used in the test."""
+    """The name of a form of the convolution, which is used in the test."""
+    yield from _used(request)
+
+
+@pytest.fixture(params=["onednn", "jax"])
+def native(request):
+    """The native form of what has but one other, and that other."""
+    yield from _used(request)
+
+
+def _used(request):
     if request.param == "onednn" and not library.available():
         pytest.skip(library.reason())
     with kernels.use(request.param, threads=2):

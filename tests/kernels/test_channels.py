@@ -18,7 +18,7 @@ def data(shape, offset=3.0):
 
 
 @SHAPES
-def test_moments_against_numpy_in_float64(shape, form):
+def test_moments_against_numpy_in_float64(shape, native):
     x = data(shape)
     axes = tuple(range(x.ndim - 1))
     mean, var = jax.jit(kernels.moments)(x)
@@ -27,7 +27,7 @@ def test_moments_against_numpy_in_float64(shape, form):
     np.testing.assert_allclose(var, exact.var(axes), rtol=1e-5)
 
 
-def test_the_variance_of_values_far_from_zero(form):
+def test_the_variance_of_values_far_from_zero(native):
     """A difference of squares would lose it: 1e4 squared, in float32, has steps of 8."""
     x = data((70, 16, 16, 8), offset=1e4)
     _, var = jax.jit(kernels.moments)(x)
@@ -62,9 +62,9 @@ ORDERS = {
 }
 
 
-@SHAPES
+@pytest.mark.parametrize("shape", [(70, 16, 16, 8), (40000, 3)])
 @pytest.mark.parametrize("order", ORDERS)
-def test_gradients_of_a_normalisation(shape, order, form):
+def test_gradients_of_a_normalisation(shape, order, native):
     at = data(shape), data(shape[-1:]), data(shape[-1:])
     along = data(shape, 0.0), at[1], at[2]
     weights = data(shape, 0.0)
@@ -77,7 +77,7 @@ def test_gradients_of_a_normalisation(shape, order, form):
     close(made(standardised), made(plain), tolerance)
 
 
-def test_vmap(form):
+def test_vmap(native):
     x, scale, bias = data((3, 50, 20, 40)), data((40,)), data((40,))
     gradient = jax.grad(lambda *args: jnp.sin(standardised(*args)).sum(), (0, 1))
     for f in (standardised, gradient):
@@ -87,7 +87,7 @@ def test_vmap(form):
 
 
 @pytest.mark.parametrize("rows", [100, 100_000])
-def test_an_offset_in_bfloat16_has_its_gradient_summed_in_float32(rows, form):
+def test_an_offset_in_bfloat16_has_its_gradient_summed_in_float32(rows, native):
     x = jnp.ones((rows, 16), jnp.bfloat16)
     offset = jnp.zeros((16,), jnp.float32)
     y = kernels.add_channels(x, offset + 0.5)
@@ -98,7 +98,7 @@ def test_an_offset_in_bfloat16_has_its_gradient_summed_in_float32(rows, form):
     np.testing.assert_allclose(both(x, offset)[1], np.full(16, 2.0 * rows), rtol=1e-6)
 
 
-def test_not_a_number_spoils_its_own_channel_alone(form):
+def test_not_a_number_spoils_its_own_channel_alone(native):
     x = data((70, 16, 16, 8)).at[3, 2, 1, 4].set(jnp.nan)
     mean, var = jax.jit(kernels.moments)(x)
     assert np.isnan(mean).tolist() == np.isnan(var).tolist() == [c == 4 for c in range(8)]

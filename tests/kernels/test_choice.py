@@ -38,7 +38,7 @@ def test_a_choice_is_traced_anew_and_cached_apart():
 def test_the_choice_decides_what_is_compiled():
     def text(name):
         with kernels.use(name):
-            return jax.jit(lambda x: kernels.conv(x, KERNEL, SPEC)).lower(X).as_text()
+            return jax.jit(lambda x, k: kernels.conv(x, k, SPEC)).lower(X, KERNEL).as_text()
 
     assert "fnn_conv" not in text("xla") and "fnn_conv" not in text("jax")
     if library.available():

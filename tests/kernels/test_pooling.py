@@ -45,7 +45,7 @@ def oracle(x, windows):
 
 @KINDS
 @pytest.mark.parametrize("channels", [1, 12, 70])
-def test_values_and_gradients(case, channels, form):
+def test_values_and_gradients(case, channels, native):
     windows = CASES[case]
     x = distinct(windows, channels)
     np.testing.assert_array_equal(jax.jit(kernels.max_pool, static_argnums=1)(x, windows), oracle(x, windows))
@@ -58,7 +58,7 @@ def test_values_and_gradients(case, channels, form):
 
 
 @KINDS
-def test_forward_mode_second_order_and_vmap(case, form):
+def test_forward_mode_second_order_and_vmap(case, native):
     windows = CASES[case]
     x = distinct(windows)
     dx = jnp.asarray(RNG.normal(size=x.shape), jnp.float32)
@@ -77,7 +77,7 @@ def test_forward_mode_second_order_and_vmap(case, form):
 
 
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
-def test_the_first_of_equals_takes_the_gradient_and_nan_wins(dtype, form):
+def test_the_first_of_equals_takes_the_gradient_and_nan_wins(dtype, native):
     windows = CASES["2/2"]
     ties = jnp.zeros((1, *windows.space, 8), dtype)
     gradient = jax.grad(lambda x: kernels.max_pool(x, windows).astype(jnp.float32).sum())(ties)
@@ -89,7 +89,7 @@ def test_the_first_of_equals_takes_the_gradient_and_nan_wins(dtype, form):
     assert np.isnan(y[0, 0, 0]).all() and np.isnan(y).sum() == 8
 
 
-def test_overlapping_gradients_of_bfloat16_are_summed_in_float32(form):
+def test_overlapping_gradients_of_bfloat16_are_summed_in_float32(native):
     """A cell that wins 63 windows of gradient 1 and one of 256 gets 319, in bfloat16 320, and not 256."""
     windows = Windows((64,), (64,), (1,), ((63, 63),))
     x = jnp.zeros((1, 64, 8), jnp.bfloat16).at[0, 32].set(1)
@@ -98,7 +98,7 @@ def test_overlapping_gradients_of_bfloat16_are_summed_in_float32(form):
     assert float(gradient[0, 32, 0]) == 320
 
 
-def test_integers(form):
+def test_integers(native):
     windows = CASES["2/2"]
     x = distinct(windows).astype(jnp.int32)
     np.testing.assert_array_equal(kernels.max_pool(x, windows), oracle(x.astype(jnp.float32), windows))
