@@ -44,9 +44,21 @@ def _compiled(primitive: Primitive, params: tuple[tuple[str, Any], ...]) -> Call
 
 def vary_alike(*arrays: Array) -> list[Array]:
     """Inside of ``shard_map``: what is the same on all devices is made to vary over those of the others."""
-    own = [jax.typeof(a).mat.varying for a in arrays]
-    every = frozenset().union(*own)
+    own = [_varying(a) for a in arrays]
+    every = frozenset[Any]().union(*own)
     return [
         lax.pcast(a, tuple(every - axes), to="varying") if every - axes else a
         for a, axes in zip(arrays, own, strict=True)
     ]
+
+
+def _varying(a: Array) -> frozenset[Any]:
+    """The axes of a mesh over which an array varies; the name of this is none of JAX's public ones."""
+    manual = getattr(jax.typeof(a), "mat", None)
+    return frozenset(getattr(manual, "varying", ()))
+
+
+def explicit(*arrays: Array) -> bool:
+    """Whether an array's type says how it is sharded: XLA's operations carry that on, primitives do not."""
+    shardings = (getattr(jax.typeof(a), "sharding", None) for a in arrays)
+    return any(axis is not None for s in shardings for axis in getattr(s, "spec", ()))

@@ -16,7 +16,7 @@ from jax import Array
 from jax.extend.core import Primitive
 from jax.interpreters import ad, mlir
 
-from fnn.kernels.binding import define, vary_alike
+from fnn.kernels.binding import define, explicit, vary_alike
 from fnn.kernels.choice import Choice, requested
 from fnn.kernels.lowering import not_native
 from fnn.kernels.native import library
@@ -30,20 +30,26 @@ def moments(x: Array) -> tuple[Array, Array]:
 
     The variance is that of the differences from the mean, never a difference of squares.
     """
-    both = moments_p.bind(x, choice=requested())
+    both = _moments(x) if explicit(x) else moments_p.bind(x, choice=requested())
     return both[0], both[1]
 
 
 def spread(offset: Array, scale: Array, x: Array, mean: Array) -> Array:
     """``offset + scale * (x - mean)`` by channel, computed in `acc`, in the type of ``x``."""
-    coefficients, x, mean = vary_alike(jnp.stack([offset, scale]), x, mean)
+    coefficients = jnp.stack([offset, scale])
+    if explicit(x):
+        return _spread(coefficients, x, mean)
+    coefficients, x, mean = vary_alike(coefficients, x, mean)
     y: Array = spread_p.bind(coefficients, x, mean, choice=requested())
     return y
 
 
 def add_channels(x: Array, offset: Array) -> Array:
     """``x + offset`` by channel, in the type of ``x``; computed, and the gradient summed, in `acc`."""
-    x, offset = vary_alike(x, offset.astype(acc(x.dtype)))
+    offset = offset.astype(acc(x.dtype))
+    if explicit(x):
+        return _add(x, offset)
+    x, offset = vary_alike(x, offset)
     y: Array = add_p.bind(x, offset, choice=requested())
     return y
 

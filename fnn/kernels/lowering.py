@@ -147,7 +147,7 @@ def not_native(ctx: Any, choice: Choice) -> tuple[str, str] | None:
     if choice.kernels in ("xla", "jax"):
         return choice.kernels, ""
     module = ctx.module_context
-    if module.lowering_parameters.for_export:
+    if getattr(module.lowering_parameters, "for_export", False):
         return "xla", "an exported program holds nothing that is native to this machine"
     if getattr(module.axis_context, "num_devices", 1) > 1:
         return "xla", "jit over several devices leaves the partitioning to XLA; shard_map does not"

@@ -17,7 +17,7 @@ from jax import Array, lax
 from jax.extend.core import Primitive
 from jax.interpreters import ad, mlir
 
-from fnn.kernels.binding import define, vary_alike
+from fnn.kernels.binding import define, explicit, vary_alike
 from fnn.kernels.choice import Choice, requested
 from fnn.kernels.lowering import not_native
 from fnn.kernels.native import library
@@ -53,6 +53,8 @@ def max_pool(x: Array, windows: Windows) -> Array:
     """The largest value of each window; the first of equals, in row order, takes the whole gradient."""
     if not jnp.issubdtype(x.dtype, jnp.floating):
         return _reduce(x, windows)
+    if explicit(x):
+        return _pick(lax.stop_gradient(x), x, windows)
     y: Array = pick_p.bind(*vary_alike(lax.stop_gradient(x), x), windows=windows, choice=requested())
     return y
 

@@ -17,6 +17,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from fnn.kernels import xla
+from fnn.kernels.binding import vary_alike
 from fnn.kernels.spec import Spec, acc
 from fnn.kernels.windows import window_slices
 
@@ -70,7 +71,8 @@ def _by_patches(x: Array, y: Array, spec: Spec) -> Array:
         return total + lax.dot_general(patches, rows, (((0,), (0,)), ((), ()))), None
 
     parts = jax.tree.map(lambda a: a.reshape(-1, examples, *a.shape[1:]), (x, y))
-    total, _ = lax.scan(step, jnp.zeros((width, y.shape[-1]), x.dtype), parts)
+    nothing, *_ = vary_alike(jnp.zeros((width, y.shape[-1]), x.dtype), x)
+    total, _ = lax.scan(step, nothing, parts)
     return total.reshape(*spec.window, x.shape[-1], y.shape[-1])
 
 

@@ -6,6 +6,9 @@ Forms differ in what is lowered, the three directions; transformations do not kn
 from __future__ import annotations
 
 import functools
+import os
+import subprocess
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -14,6 +17,7 @@ import pytest
 from jax import lax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+import fnn
 from fnn import kernels
 from fnn.kernels import Spec
 from fnn.kernels.native import library
@@ -203,6 +207,15 @@ def test_the_bits_do_not_depend_on_the_loop():
     np.testing.assert_array_equal(one, looped(kernel, 5))
 
 
+def test_several_devices():
+    """The tests of the class below, in a process that sees two."""
+    flags = "--xla_force_host_platform_device_count=2"
+    command = [sys.executable, "-m", "pytest", __file__, "-n0", "-q", "-k", "TestDevices"]
+    environment = {**os.environ, "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0 and "skipped" not in done.stdout, done.stdout
+
+
 @pytest.mark.skipif(jax.device_count() < 2, reason="needs two devices")
 class TestDevices:
     """Data parallelism, by jit and by shard_map."""
@@ -234,3 +247,15 @@ class TestDevices:
 
         wanted = jax.grad(lambda k: jnp.sin(kernels.conv(x, k, spec).astype(jnp.float32)).sum())(kernel)
         check(gradient(x, kernel), wanted, 0.02 if narrow else 2e-4)
+
+    def test_a_mesh_of_explicit_axes(self):
+        """A batch whose type says how it is spread; JAX's own convolution has no rule for one."""
+        model = fnn.serial(fnn.batch_norm(), fnn.relu, fnn.max_pool(2), fnn.flatten, fnn.dense(3))
+        x = jnp.asarray(RNG.normal(size=(4, 8, 8, 3)), jnp.float32)
+        params, state = model.init(jax.random.key(0), x)
+        loss = lambda p, x: jnp.sin(model.apply(p, state, x, train=True)[0]).sum()  # noqa: E731
+        wanted = jax.jit(jax.grad(loss))(params, x)
+        mesh = jax.make_mesh((2,), ("data",), axis_types=(jax.sharding.AxisType.Explicit,))
+        with jax.set_mesh(mesh):
+            spread = jax.device_put(x, NamedSharding(mesh, PartitionSpec("data")))
+            check(jax.jit(jax.grad(loss))(params, spread), wanted)

@@ -5,12 +5,11 @@
 
 #include <algorithm>
 #include <cstdint>
-#include <cstring>
 #include <stdexcept>
+#include <utility>
 #include <vector>
 
 #include "bfloat16.h"
-#include "buffers.h"
 #include "guarded.h"
 #include "parallel.h"
 
