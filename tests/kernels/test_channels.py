@@ -62,6 +62,7 @@ ORDERS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", [(70, 16, 16, 8), (40000, 3)])
 @pytest.mark.parametrize("order", ORDERS)
 def test_gradients_of_a_normalisation(shape, order, native):
@@ -77,6 +78,7 @@ def test_gradients_of_a_normalisation(shape, order, native):
     close(made(standardised), made(plain), tolerance)
 
 
+@pytest.mark.slow
 def test_vmap(native):
     x, scale, bias = data((3, 50, 20, 40)), data((40,)), data((40,))
     gradient = jax.grad(lambda *args: jnp.sin(standardised(*args)).sum(), (0, 1))

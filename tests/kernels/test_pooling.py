@@ -57,6 +57,7 @@ def test_values_and_gradients(case, channels, native):
     np.testing.assert_allclose(*gradients, rtol=1e-6, atol=1e-6)
 
 
+@pytest.mark.slow
 @KINDS
 def test_forward_mode_second_order_and_vmap(case, native):
     windows = CASES[case]

@@ -101,6 +101,7 @@ def test_gradients_forward_and_reverse(case, form):
     check(*both)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", ["strided", "grouped", "row", "product"])
 def test_second_and_third_order(case):
     spec, x, kernel, dx, dkernel = arrays(case)
@@ -122,6 +123,7 @@ def test_second_and_third_order(case):
         check(curvature(kernels.conv, how), curvature(oracle, how), 1e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", ["square", "strided", "row", "grouped", "multiplied", "product"])
 @pytest.mark.parametrize("mapped", [(0, None), (None, 0), (0, 0), (1, 2)])
 def test_vmap(case, mapped):
@@ -207,6 +209,7 @@ def test_the_bits_do_not_depend_on_the_loop():
     np.testing.assert_array_equal(one, looped(kernel, 5))
 
 
+@pytest.mark.slow
 def test_several_devices():
     """The tests of the class below, in a process that sees two."""
     flags = "--xla_force_host_platform_device_count=2"
