@@ -15,6 +15,7 @@ from pathlib import Path
 HERE = Path(__file__).parent
 OUTPUT = HERE / "fnn_native.so"
 SOURCES = ("channels.cc", "convolution.cc", "plan.cc", "pooling.cc")
+SYSTEM = Path("/usr/include")
 WHEELS = ("onednn-cpu-gomp", "onednn-devel-cpu-gomp")
 
 
@@ -75,6 +76,10 @@ def _headers() -> list[Path]:
     xla = Path(jaxlib.submodule_search_locations[0]) / "include"
     root = os.environ.get("ONEDNN_ROOT")
     onednn = [Path(root) / "include"] if root else [file.parents[2] for file in _of_wheels("/dnnl/dnnl.hpp")]
+    if not onednn and not (SYSTEM / "oneapi" / "dnnl" / "dnnl.hpp").exists():
+        raise BuildError(
+            "oneDNN's headers were not found: pip install onednn-devel-cpu-gomp, or set ONEDNN_ROOT"
+        )
     return [xla, *onednn]
 
 
