@@ -19,7 +19,7 @@ from jax.interpreters import ad, mlir
 from fnn.kernels.binding import define, explicit, vary_alike
 from fnn.kernels.choice import Choice, requested
 from fnn.kernels.lowering import not_native
-from fnn.kernels.native import library
+from fnn.kernels.native import loader
 from fnn.kernels.spec import acc
 
 _SMALL = 1 << 15  # numbers: below, a call costs more than XLA's own sum
@@ -88,7 +88,7 @@ def _along(channels: Array, x: Array) -> Array:
 
 def _make(name: str, form: Callable[..., Array], shape: Callable[..., Any], native: bool) -> Primitive:
     pure = mlir.lower_fun(lambda *operands, choice: form(*operands), multiple_results=False)
-    call = jax.ffi.ffi_lowering(library.target(name))
+    call = jax.ffi.ffi_lowering(loader.target(name))
 
     def cpu(ctx: Any, *operands: Any, choice: Choice) -> Any:
         small = max(math.prod(aval.shape) for aval in ctx.avals_in) < _SMALL

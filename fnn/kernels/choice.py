@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import jax
 
-from fnn.kernels.native import library
+from fnn.kernels.native import loader
 
 CHOICES = ("auto", "onednn", "jax", "xla")
 
@@ -62,8 +62,8 @@ def use(kernels: str = "auto", *, threads: int | None = None) -> Iterator[None]:
         >>> with fnn.kernels.use("xla"):
         ...     y, _ = fnn.max_pool(2).apply({}, {}, jnp.ones((1, 4, 4, 1)))
     """
-    if kernels == "onednn" and not library.available():
-        raise KernelError(f"kernels: onednn cannot be had here: {library.reason()}")
+    if kernels == "onednn" and not loader.available():
+        raise KernelError(f"kernels: onednn cannot be had here: {loader.reason()}")
     with _context(Choice(_known(kernels, "kernels"), threads)):
         yield
 

@@ -14,8 +14,8 @@ from jax.interpreters import mlir
 
 from fnn.kernels import portable, xla
 from fnn.kernels.choice import Choice, processors
-from fnn.kernels.native import library
-from fnn.kernels.native.library import Work
+from fnn.kernels.native import loader
+from fnn.kernels.native.loader import Work
 from fnn.kernels.spec import Spec, acc
 from fnn.kernels.windows import window_slices
 
@@ -41,7 +41,7 @@ def default(role: str) -> Any:
 
 def cpu(role: str) -> Any:
     """The lowering for CPUs."""
-    native = jax.ffi.ffi_lowering(library.target(f"conv_{NAMES[role]}"))
+    native = jax.ffi.ffi_lowering(loader.target(f"conv_{NAMES[role]}"))
     rows = mlir.lower_fun(functools.partial(_rows, role), multiple_results=False)
     products = mlir.lower_fun(_products, multiple_results=False)
     forms = {"xla": _lower(XLA[role]), "jax": _lower(JAX[role])}
@@ -87,7 +87,7 @@ def _rows(role: str, left: Array, right: Array, *, spec: Spec, choice: Choice) -
     count = batch // line.space[0]
     shaped = [a[None] if r == "w" else a.reshape(count, *line.space, -1) for r, a in arrays.items()]
     out = _result(role, shaped, line)
-    made: Array = jax.ffi.ffi_call(library.target(f"conv_{NAMES[role]}"), out)(
+    made: Array = jax.ffi.ffi_call(loader.target(f"conv_{NAMES[role]}"), out)(
         *shaped, **attributes(line, choice)
     )
     return made[0] if role == "w" else made.reshape(batch, -1)
@@ -136,9 +136,9 @@ def _form(ctx: Any, role: str, spec: Spec, choice: Choice) -> tuple[str, str]:
         spec = _line(spec, batch, choice)
         batch //= spec.space[0]
     dtype = ctx.avals_in[0].dtype
-    if dtype == jax.numpy.bfloat16 and not library.has_bfloat16():
+    if dtype == jax.numpy.bfloat16 and not loader.has_bfloat16():
         return "jax", "this processor has no units for bfloat16"
-    why = library.refuses(Work(NAMES[role], dtype, batch, inputs, outputs, spec, pieces(choice)))
+    why = loader.refuses(Work(NAMES[role], dtype, batch, inputs, outputs, spec, pieces(choice)))
     return ("jax", why) if why else ("onednn", "")
 
 
@@ -159,4 +159,4 @@ def not_native(ctx: Any, choice: Choice) -> tuple[str, str] | None:
     dtype = ctx.avals_in[0].dtype
     if dtype not in (np.float32, jax.numpy.bfloat16):
         return "xla", f"{dtype} is neither float32 nor bfloat16"
-    return None if library.available() else ("jax", library.reason())
+    return None if loader.available() else ("jax", loader.reason())

@@ -18,8 +18,8 @@ from jax.interpreters import ad, mlir
 from fnn.kernels.binding import define
 from fnn.kernels.choice import Choice, requested
 from fnn.kernels.lowering import attributes, not_native, pieces
-from fnn.kernels.native import library
-from fnn.kernels.native.library import Work
+from fnn.kernels.native import loader
+from fnn.kernels.native.loader import Work
 from fnn.kernels.primitives import forward_p
 from fnn.kernels.spec import Spec
 
@@ -36,11 +36,11 @@ def packed_kernel(x: Array, kernel: Array, spec: Spec) -> np.ndarray | None:
     numbers = all(isinstance(n, int) for n in sizes) and 0 not in sizes
     if jax.default_backend() != "cpu" or not numbers or x.dtype not in (np.float32, jax.numpy.bfloat16):
         return None
-    if x.dtype == jax.numpy.bfloat16 and not library.has_bfloat16():
+    if x.dtype == jax.numpy.bfloat16 and not loader.has_bfloat16():
         return None
     if kernel.dtype != np.float32 or x.shape[0] * math.prod(spec.out_space) > _FEW:
         return None
-    return library.pack(_work(x, kernel, spec, requested()), np.asarray(kernel))
+    return loader.pack(_work(x, kernel, spec, requested()), np.asarray(kernel))
 
 
 def _work(x: Any, kernel: Any, spec: Spec, choice: Choice) -> Work:
@@ -63,7 +63,7 @@ def _batch(
 def _cpu(ctx: Any, x: Any, kernel: Any, packed: Any, *, spec: Spec, choice: Choice) -> Any:
     if not_native(ctx, choice) is not None:
         return _unpacked(ctx, x, kernel, packed, spec=spec, choice=choice)
-    call = jax.ffi.ffi_lowering(library.target("conv_packed"))
+    call = jax.ffi.ffi_lowering(loader.target("conv_packed"))
     return call(ctx, x, kernel, packed, **attributes(spec, choice))
 
 

@@ -20,7 +20,7 @@ from jax.interpreters import ad, mlir
 from fnn.kernels.binding import define, explicit, vary_alike
 from fnn.kernels.choice import Choice, requested
 from fnn.kernels.lowering import not_native
-from fnn.kernels.native import library
+from fnn.kernels.native import loader
 from fnn.kernels.spec import acc
 from fnn.kernels.windows import reduce_windows
 
@@ -86,7 +86,7 @@ def _place(x: Array, y: Array, windows: Windows) -> Array:
 
 def _make(name: str, form: Callable[..., Array], shape: Callable[..., Any]) -> Primitive:
     pure = mlir.lower_fun(lambda a, b, *, windows, choice: form(a, b, windows), multiple_results=False)
-    native = jax.ffi.ffi_lowering(library.target(name))
+    native = jax.ffi.ffi_lowering(loader.target(name))
 
     def cpu(ctx: Any, x: Any, other: Any, *, windows: Windows, choice: Choice) -> Any:
         few = ctx.avals_in[0].shape[-1] < _VECTOR

@@ -10,7 +10,7 @@ import jax
 from fnn.kernels import lowering
 from fnn.kernels.choice import requested
 from fnn.kernels.native import build as native_build
-from fnn.kernels.native import library
+from fnn.kernels.native import loader
 
 
 @dataclass(frozen=True)
@@ -44,13 +44,13 @@ def status() -> Status:
         True
     """
     choice, platform = requested(), jax.default_backend()
-    native = library.native() if platform == "cpu" else None
+    native = loader.native() if platform == "cpu" else None
     if platform != "cpu":
         active, reason = "xla", f"XLA's own kernels on {platform}"
     elif choice.kernels in ("jax", "xla"):
         active, reason = choice.kernels, "asked for"
     else:
-        active, reason = "onednn" if native else "jax", library.reason()
+        active, reason = "onednn" if native else "jax", loader.reason()
     file, onednn = (str(native.file), native.onednn) if native else (None, None)
     return Status(active, reason, file, onednn, lowering.pieces(choice))
 
@@ -63,7 +63,7 @@ def fast_bfloat16() -> bool:
         >>> fnn.kernels.fast_bfloat16() in (True, False)
         True
     """
-    return jax.default_backend() != "cpu" or (status().active == "onednn" and library.has_bfloat16())
+    return jax.default_backend() != "cpu" or (status().active == "onednn" and loader.has_bfloat16())
 
 
 def fallbacks() -> dict[str, str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from fnn import kernels
-from fnn.kernels.native import library
+from fnn.kernels.native import loader
 
 
 @pytest.fixture(params=["onednn", "jax", "xla"])
@@ -21,7 +21,7 @@ def native(request):
 
 
 def _used(request):
-    if request.param == "onednn" and not library.available():
-        pytest.skip(library.reason())
+    if request.param == "onednn" and not loader.available():
+        pytest.skip(loader.reason())
     with kernels.use(request.param, threads=2):
         yield request.param

@@ -12,7 +12,7 @@ import pytest
 
 from fnn import kernels
 from fnn.kernels import KernelError, Spec
-from fnn.kernels.native import library
+from fnn.kernels.native import loader
 
 SPEC = Spec((6, 6), (3, 3), (1, 1), ((1, 1), (1, 1)), (1, 1))
 X, KERNEL = jnp.ones((2, 6, 6, 8)), jnp.ones((3, 3, 8, 8))
@@ -41,7 +41,7 @@ def test_the_choice_decides_what_is_compiled():
             return jax.jit(lambda x, k: kernels.conv(x, k, SPEC)).lower(X, KERNEL).as_text()
 
     assert "fnn_conv" not in text("xla") and "fnn_conv" not in text("jax")
-    if library.available():
+    if loader.available():
         assert "fnn_conv_forward_v1" in text("onednn") and "fnn_conv_forward_v1" in text("auto")
 
 
@@ -63,7 +63,7 @@ def test_unknown_kernels():
 
 
 def test_native_kernels_that_cannot_be_had(monkeypatch):
-    monkeypatch.setattr(library, "_load", lambda: "it was not built")
+    monkeypatch.setattr(loader, "_load", lambda: "it was not built")
     with (
         pytest.raises(KernelError, match="onednn cannot be had here: it was not built"),
         kernels.use("onednn"),

@@ -16,9 +16,9 @@ import pytest
 import fnn
 from fnn import kernels
 from fnn.kernels import Spec
-from fnn.kernels.native import library
+from fnn.kernels.native import loader
 
-pytestmark = pytest.mark.skipif(not library.available(), reason=library.reason())
+pytestmark = pytest.mark.skipif(not loader.available(), reason=loader.reason())
 
 SPEC = Spec((6, 6), (3, 3), (1, 1), ((1, 1), (1, 1)), (1, 1))
 RNG = np.random.default_rng(0)

@@ -20,7 +20,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 import fnn
 from fnn import kernels
 from fnn.kernels import Spec
-from fnn.kernels.native import library
+from fnn.kernels.native import loader
 
 RNG = np.random.default_rng(0)
 
@@ -197,7 +197,7 @@ def test_the_transposed_convolution(case, form):
     check(kernels.conv_input(y, kernel, spec), wanted)
 
 
-@pytest.mark.skipif(not library.available(), reason=library.reason())
+@pytest.mark.skipif(not loader.available(), reason=loader.reason())
 def test_the_bits_do_not_depend_on_the_loop():
     """A step in a loop of one program or of another gives the same bits, where the kernel is native."""
     spec, x, kernel, *_ = arrays("square")
