@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import shlex
 import sys
 import warnings
 from collections.abc import Iterator
@@ -37,26 +38,62 @@ def train(
         Path | None, typer.Option(help="the run's folder  [default: runs/<config>-<n>]", show_default=False)
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="use an --out that holds a run")] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="go on with the run in --out, to the bit as if never interrupted")
+    ] = False,
+    fork: Annotated[
+        bool, typer.Option("--fork", help="with --resume: go on although the config was changed")
+    ] = False,
     modules: Import = None,
 ) -> None:
     """Train from a config."""
     from fnn.commands.console import TrainingBar, figures
     from fnn.commands.train import train as run_experiment
-    from fnn.training import RunFolder
+    from fnn.training import RunFolder, Stopped
+    from fnn.training.signals import Stop
 
-    with _clear_errors():
+    used = []
+
+    def folder() -> RunFolder:
+        made = RunFolder.resume(out) if resume and out else RunFolder.create(out, config.stem, overwrite)
+        used.append(made.path)
+        return made
+
+    with _clear_errors(), Stop() as stop:
+        _check_options(out, overwrite, resume, fork)
         experiment = _read(config, overrides, modules)
-        with TrainingBar() as bar:
-            run = run_experiment(
-                experiment,
-                folder=lambda: RunFolder.create(out, config.stem, overwrite),
-                on_progress=bar,
-            )
+        try:
+            with TrainingBar() as bar:
+                run = run_experiment(
+                    experiment,
+                    folder=folder,
+                    on_progress=bar,
+                    on_message=bar.say,
+                    resume=resume,
+                    fork=fork,
+                    stopped=stop,
+                )
+        except Stopped as error:
+            print(f"{error}; to go on: {_resume_command(used[0], modules)}", file=sys.stderr)
+            raise SystemExit(128 + stop.number) from None
     if "test" in run.summary:
         print(f"test {figures(run.summary['test'])}")
     for value in run.summary.get("predictions", []):
         print(f"prediction {value:.4f}" if isinstance(value, float) else f"prediction {value}")
     print(f"run {run.folder}  ({run.summary['seconds']['total']:.1f} s)")
+
+
+def _resume_command(folder: Path, modules: list[str] | None) -> str:
+    program = ["python", "train.py"] if Path(sys.argv[0]).name == "train.py" else ["fnn", "train"]
+    imports = [word for module in modules or [] for word in ("--import", module)]
+    return shlex.join([*program, str(folder / "config.yaml"), "--out", str(folder), "--resume", *imports])
+
+
+def _check_options(out: Path | None, overwrite: bool, resume: bool, fork: bool) -> None:
+    if fork and not resume:
+        raise ConfigError((), "--fork goes with --resume")
+    if resume and (out is None or overwrite):
+        raise ConfigError((), "--resume goes with --out DIR, and not with --overwrite")
 
 
 def summary(config: Config, overrides: Overrides = None, modules: Import = None) -> None:

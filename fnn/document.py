@@ -12,7 +12,7 @@ from typing import Any
 from fnn.choices import ConfigError, Path, dotted
 from fnn.trees import near
 
-SECTIONS: set[Path] = {(), ("data",), ("train",), ("train", "execution")}
+SECTIONS: set[Path] = {(), ("data",), ("train",), ("train", "execution"), ("train", "checkpoint")}
 """Mappings of fields. Every other mapping is a choice, or the arguments of one."""
 
 _NUMBER = re.compile(r"-?\d+")

@@ -24,10 +24,11 @@ def paths(tree: Any) -> dict[str, Any]:
         {'conv1/bias': 2, 'conv1/kernel': 1, 'head/kernel': 3}
     """
     flat, _ = jax.tree_util.tree_flatten_with_path(tree)
-    return dict(sorted((_text(path), leaf) for path, leaf in flat))
+    return dict(sorted((path_text(path), leaf) for path, leaf in flat))
 
 
-def _text(path: tuple[Any, ...]) -> str:
+def path_text(path: tuple[Any, ...]) -> str:
+    """The path of a leaf, ``a/b``, from JAX's form of it."""
     return jax.tree_util.keystr(path, simple=True, separator="/")
 
 
@@ -98,7 +99,7 @@ def first_match(patterns: Iterable[str], tree: Any, default: str | None = None) 
             raise ValueError(f"pattern {pattern!r} matches no parameter; nearest: {near(pattern, names)}")
 
     def label(path: tuple[Any, ...], _: Any) -> str | None:
-        return next((p for p in patterns if matches(p, _text(path))), default)
+        return next((p for p in patterns if matches(p, path_text(path))), default)
 
     return jax.tree_util.tree_map_with_path(label, tree)
 

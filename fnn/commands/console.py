@@ -60,6 +60,10 @@ class TrainingBar:
             self.printed = time.monotonic()
             print(f"{epoch}  step {progress.step}/{progress.steps}  {text}", file=sys.stderr, flush=True)
 
+    def say(self, text: str) -> None:
+        """Print a line, above the bar where there is one."""
+        self.console.print(text, markup=False, highlight=False, soft_wrap=True)
+
 
 def figures(values: dict[str, Any]) -> str:
     """Loss and metrics in one line; accuracies in percent; tables left out.

@@ -13,24 +13,31 @@ import numpy as np
 
 from fnn import kernels
 from fnn.commands.execution import prepare, resolve, warn_of_slow_bfloat16
+from fnn.commands.resume import Start, adopt, ended, find_start
 from fnn.commands.surroundings import surroundings
 from fnn.data import Dataset
 from fnn.document import write
 from fnn.experiment import Experiment, Parts, build
 from fnn.layer import Layer, Params, State, name_key
 from fnn.training import (
+    Checkpoints,
     DivergedError,
     Fit,
+    Keeper,
     Progress,
     Recipe,
     RunFolder,
+    Selection,
+    Stopped,
     evaluate,
     fit,
     initial_state,
+    load_weights,
     predict,
     save_weights,
 )
-from fnn.training.folder import to_json
+from fnn.training.folder import CHECKPOINTS, CONFIG, SUMMARY, WEIGHTS, to_json
+from fnn.training.weights import WeightsError
 from fnn.trees import count, digest
 
 
@@ -61,7 +68,11 @@ def train(
     data: Dataset | None = None,
     on_log: Callable[[dict[str, Any]], None] | None = None,
     on_progress: Callable[[Progress], None] | None = None,
+    on_message: Callable[[str], None] = lambda text: None,
     folder: Callable[[], RunFolder] | None = None,
+    resume: bool = False,
+    fork: bool = False,
+    stopped: Callable[[], bool] = lambda: False,
 ) -> Run:
     """Run an experiment; the one function behind ``train.py``.
 
@@ -71,14 +82,23 @@ def train(
         data: Learned from in place of the config's data.
         on_log: Gets every record of the log, as in ``metrics.jsonl``.
         on_progress: Gets the progress, about twice a second.
+        on_message: Gets what a user should know of a run that is resumed or goes back, a line each.
         folder: Makes the run's folder, once everything has been checked; None: nothing is written.
+        resume: Whether to go on with the run in the folder, from its newest sound checkpoint, as if it had
+            never been interrupted; a run that has ended is returned as it ended.
+        fork: Whether to do so although its config was changed.
+        stopped: Whether the run is to stop; asked between two calls, after which the run is saved.
 
     Raises:
         ConfigError: Something does not fit, before anything is compiled or written.
-        DivergedError: The loss is not finite any more.
+        DivergedError: The loss, the gradient or an update is not finite any more.
+        Stopped: It was asked to stop, and can be resumed.
+        CheckpointError: A checkpoint cannot be written, or all are damaged.
+        FolderError: Something cannot be written; what was written before is intact.
 
     Warns:
         ExecutionWarning: JAX had started already, otherwise than ``train.execution`` asks for.
+        CheckpointWarning: A checkpoint is damaged; an older one is taken.
 
     Example:
         >>> import fnn
@@ -88,14 +108,35 @@ def train(
         True
     """
     begin = time.perf_counter()
-    prepare(experiment.train.execution)
-    parts = build(experiment, model, data)
-    experiment = _resolved(experiment, parts.model)
-    out = folder() if folder is not None else None
-    execution = experiment.train.execution
-    with kernels.use(execution.kernels, threads=execution.threads):
-        warn_of_slow_bfloat16(experiment.precision)
-        return _run(experiment, parts, out, on_log, on_progress, begin)
+    out = folder() if resume and folder is not None else None
+    try:
+        if out is not None:
+            experiment = adopt(experiment, out, fork)
+        prepare(experiment.train.execution)
+        parts = build(experiment, model, data)
+        experiment = _resolved(experiment, parts.model)
+        if out is not None and (summary := ended(out, experiment)) is not None:
+            return _loaded(parts, out, summary)
+        if folder is not None and out is None:
+            out = folder()
+        listeners = _Listeners(on_log, on_progress or (lambda progress: None), on_message, stopped)
+        execution = experiment.train.execution
+        with kernels.use(execution.kernels, threads=execution.threads):
+            warn_of_slow_bfloat16(experiment.precision)
+            return _run(experiment, parts, out, listeners, resume, begin)
+    finally:
+        if out is not None:
+            out.close()
+
+
+@dataclass(frozen=True)
+class _Listeners:
+    """Who is told of a run, and asked whether it is to stop; see `train`."""
+
+    on_log: Callable[[dict[str, Any]], None] | None
+    on_progress: Callable[[Progress], None]
+    on_message: Callable[[str], None]
+    stopped: Callable[[], bool]
 
 
 def _resolved(experiment: Experiment, model: Layer) -> Experiment:
@@ -110,24 +151,41 @@ def _run(
     experiment: Experiment,
     parts: Parts,
     out: RunFolder | None,
-    on_log: Callable[[dict[str, Any]], None] | None,
-    on_progress: Callable[[Progress], None] | None,
+    listeners: _Listeners,
+    resume: bool,
     begin: float,
 ) -> Run:
     recipe = make_recipe(experiment, parts)
+    checkpoints = (
+        None if out is None else Checkpoints(out.path / CHECKPOINTS, experiment.train.checkpoint.keep)
+    )
+    start = Start()
+    if resume and out is not None and checkpoints is not None:
+        start = find_start(out, checkpoints)
+        listeners.on_message(f"{out.path}: {start.message}")
     config = write(experiment.model_dump(), head=experiment.document.origin())
-    _write(out, "config.yaml", config)
-    log: list[dict[str, Any]] = []
+    _write(out, CONFIG, config)
+    log = start.log
+    keeper = _keeper(experiment, parts, out, checkpoints, listeners)
+    selection = _selection(experiment)
     try:
-        result = _fit(experiment, parts, recipe, _recorder(log, out, on_log), on_progress)
+        record = _recorder(log, out, listeners.on_log)
+        result = _fit(experiment, parts, recipe, record, listeners.on_progress, keeper, selection, start)
         params, state = recipe.evaluated(result.train_state), result.train_state.state
+        if selection is not None and selection.step:
+            params, state = selection.model()
         findings = _findings(recipe, parts.dataset, params, state)
-    except (DivergedError, KeyboardInterrupt) as error:
+    except (DivergedError, Stopped, KeyboardInterrupt) as error:
         status = "diverged" if isinstance(error, DivergedError) else "interrupted"
-        _write(out, "summary.json", _json({"status": status, **_position(log), **surroundings()}))
+        step = getattr(error, "step", log[-1]["step"] if log else 0)
+        epoch = -(-step // parts.steps_per_epoch)
+        _write(out, SUMMARY, _json({"status": status, "step": step, "epoch": epoch, **surroundings()}))
         raise
+    finally:
+        if checkpoints is not None:
+            checkpoints.close()
     raw = None if experiment.train.ema is None else result.train_state.params
-    _write(out, "model.safetensors", save_weights(params, state, _metadata(config, parts), raw))
+    _write(out, WEIGHTS, save_weights(params, state, _metadata(config, parts), raw))
     seconds = {
         "total": time.perf_counter() - begin,
         "compile": result.compile_seconds,
@@ -136,14 +194,56 @@ def _run(
     summary = {
         "status": "completed",
         **_position(log),
+        **_chosen(selection, parts),
         **findings,
         "params": count(params),
         "params_sha256": digest(params, state),
         "seconds": seconds,
+        **({"skipped": result.skipped} if recipe.skip else {}),
         **surroundings(),
     }
-    _write(out, "summary.json", _json(summary))
+    _write(out, SUMMARY, _json(summary))
     return Run(parts.model, params, state, log, summary, None if out is None else out.path)
+
+
+def _loaded(parts: Parts, out: RunFolder, summary: dict[str, Any]) -> Run:
+    """A run that has ended."""
+    params, state = load_weights(out.path / WEIGHTS, parts.params, parts.state)
+    if digest(params, state) != summary["params_sha256"]:
+        raise WeightsError(f"{out.path / WEIGHTS} is not the model that {SUMMARY} speaks of")
+    return Run(parts.model, params, state, out.records(), summary, out.path)
+
+
+def _keeper(
+    experiment: Experiment,
+    parts: Parts,
+    out: RunFolder | None,
+    checkpoints: Checkpoints | None,
+    listeners: _Listeners,
+) -> Keeper:
+    return Keeper(
+        parts.save_every,
+        checkpoints,
+        rollback=experiment.train.on_nonfinite == "rollback",
+        stopped=listeners.stopped,
+        before_save=(lambda: None) if out is None else out.sync,
+        on_message=listeners.on_message,
+    )
+
+
+def _selection(experiment: Experiment) -> Selection | None:
+    if experiment.train.best is None:
+        return None
+    ((direction, metric),) = experiment.train.best.items()
+    return Selection(direction, metric, experiment.train.patience)
+
+
+def _chosen(selection: Selection | None, parts: Parts) -> dict[str, Any]:
+    """Which epoch a run ended with, where the validation part decides."""
+    if selection is None or not selection.step:
+        return {}
+    epoch = selection.step // parts.steps_per_epoch
+    return {"best": {"step": selection.step, "epoch": epoch, selection.metric: selection.value}}
 
 
 def _fit(
@@ -151,7 +251,10 @@ def _fit(
     parts: Parts,
     recipe: Recipe,
     on_log: Callable[[dict[str, Any]], None],
-    on_progress: Callable[[Progress], None] | None,
+    on_progress: Callable[[Progress], None],
+    keeper: Keeper,
+    selection: Selection | None,
+    start: Start,
 ) -> Fit:
     key = jax.random.key(experiment.seed)
     batch_size, mode = experiment.train.batch_size, experiment.train.execution.mode
@@ -168,7 +271,10 @@ def _fit(
         mode=mode,
         learning_rate=_learning_rate(experiment, parts),
         on_log=on_log,
-        on_progress=on_progress or (lambda progress: None),
+        on_progress=on_progress,
+        keeper=keeper,
+        selection=selection,
+        resume=start.checkpoint,
     )
 
 
@@ -200,6 +306,7 @@ def make_recipe(experiment: Experiment, parts: Parts) -> Recipe:
         dtype=parts.dtype,
         reduction=experiment.train.reduction,
         ema=experiment.train.ema,
+        skip=experiment.train.on_nonfinite == "skip",
     )
 
 

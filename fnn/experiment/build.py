@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -13,16 +14,19 @@ import jax.numpy as jnp
 from jax import Array
 
 from fnn import optim
-from fnn.choices import ConfigError, Path, call, find, plain, read_choice
+from fnn.choices import ConfigError, Path, call, find, plain, read_choice, shown
 from fnn.data import DataError, Dataset, Normalizer, compose, fit_normalizer, steps_per_epoch
 from fnn.experiment.model import build_model
-from fnn.experiment.schema import DataSection, Experiment
+from fnn.experiment.schema import DataSection, Experiment, TrainSection
 from fnn.layer import Layer, LayerError
 from fnn.losses import l2_penalty
 from fnn.metrics import Metric, default_metrics
 from fnn.optim.clock import Clock
 from fnn.registry import registry
+from fnn.training import Period
 from fnn.trees import KERNELS, first_match, mask, paths
+
+_SPAN = re.compile(r"(\d+(?:\.\d+)?) *(second|minute)s?")
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,6 +46,7 @@ class Parts:
         params, state: Shapes and dtypes of the model's.
         steps_per_epoch: Whole batches.
         log_every: Steps between two logged points.
+        save_every: When the run is saved.
     """
 
     model: Layer
@@ -57,6 +62,7 @@ class Parts:
     state: Any
     steps_per_epoch: int
     log_every: int
+    save_every: Period
 
 
 def build(experiment: Experiment, model: Layer | None = None, data: Dataset | None = None) -> Parts:
@@ -88,7 +94,9 @@ def _build(experiment: Experiment, model: Layer | None, data: Dataset | None) ->
     loss = _loss(experiment.loss)
     metrics = _metrics(experiment.metrics, dataset)
     _check_targets(dataset, outputs, loss, metrics, experiment.loss)
+    _check_best(train, dataset, metrics)
     steps = steps_per_epoch(len(dataset.train), train.batch_size)
+    clock = Clock(run=steps * train.epochs, epoch=steps)
     return Parts(
         model=model,
         dataset=dataset,
@@ -109,8 +117,39 @@ def _build(experiment: Experiment, model: Layer | None, data: Dataset | None) ->
         params=params,
         state=state,
         steps_per_epoch=steps,
-        log_every=Clock(run=steps * train.epochs, epoch=steps).count(train.log_every, ("train", "log_every")),
+        log_every=clock.count(train.log_every, ("train", "log_every")),
+        save_every=_period(train, clock),
     )
+
+
+def _period(train: TrainSection, clock: Clock) -> Period:
+    """When a run is saved; one that goes back is saved at the same steps however long they took."""
+    every, path = train.checkpoint.every, ("train", "checkpoint", "every")
+    exact = train.on_nonfinite == "rollback"
+    span = _SPAN.fullmatch(every.strip()) if isinstance(every, str) else None
+    if exact and (span or every is None):
+        raise ConfigError(path, f"expected a number of steps or epochs to roll back by, got {shown(every)}")
+    if every is None:
+        return Period()
+    if span:
+        return Period(None, float(span[1]) * (60 if span[2] == "minute" else 1))
+    return Period(clock.count(every, path), 0.0 if exact else train.checkpoint.spacing)
+
+
+def _check_best(train: TrainSection, dataset: Dataset, metrics: dict[str, Metric]) -> None:
+    if train.best is None:
+        if train.patience is not None:
+            raise ConfigError(("train", "patience"), "needs train.best: what is to become better")
+        return
+    if dataset.validation is None:
+        raise ConfigError(("train", "best"), "needs a validation part: set data.validation")
+    if len(train.best) != 1:
+        form = "expected {min: loss} or {max: accuracy}"
+        raise ConfigError(("train", "best"), f"{form}, got {shown(train.best)}")
+    ((direction, name),) = train.best.items()
+    if name not in ("loss", *metrics):
+        known = ", ".join(("loss", *metrics))
+        raise ConfigError(("train", "best", direction), f"expected a metric ({known}), got {shown(name)}")
 
 
 def _hold_out(dataset: Dataset, experiment: Experiment) -> Dataset:

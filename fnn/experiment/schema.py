@@ -54,6 +54,16 @@ class ExecutionSection(Section):
     )
 
 
+class CheckpointSection(Section):
+    """When a run is saved, so that it can go on from there."""
+
+    every: Positive | str | None = Field(
+        "1 epoch", description='100 (steps), "1 epoch", "10%" or "5 minutes"; null: only when it is stopped'
+    )
+    spacing: NotNegative = Field(5.0, description="seconds between two, at least")
+    keep: Positive = Field(2, description="how many of the newest stay; that of the best epoch stays, too")
+
+
 class TrainSection(Section):
     """How long, and in what steps."""
 
@@ -73,6 +83,17 @@ class TrainSection(Section):
     log_every: Positive | str = Field(
         "1 epoch", description='steps between logged points: 100, "1 epoch" or "10%"'
     )
+    best: dict[Literal["min", "max"], str] | None = Field(
+        None,
+        description="{max: accuracy} or {min: loss} of the validation part: the epoch to end with",
+    )
+    patience: Positive | None = Field(
+        None, description="epochs without a better figure after which training stops"
+    )
+    on_nonfinite: Literal["stop", "skip", "rollback"] = Field(
+        "stop", description="after a loss or gradient that is not finite: end; leave out the step; go back"
+    )
+    checkpoint: CheckpointSection = Field(CheckpointSection(), description="when a run is saved")
     execution: ExecutionSection = Field(ExecutionSection(), description="how the steps are run")
 
 
@@ -126,7 +147,7 @@ def check(tree: Mapping[str, Any]) -> Experiment:
     Example:
         >>> check({"model": ["relu"], "train": {"epoch": 3}})
         Traceback (most recent call last):
-        fnn.choices.ConfigError: train.epoch: unknown key; nearest: epochs, reduction, execution
+        fnn.choices.ConfigError: train.epoch: unknown key; nearest: epochs, patience, reduction
     """
     try:
         return Experiment.model_validate(tree)

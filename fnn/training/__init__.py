@@ -1,19 +1,30 @@
 """Training: a pure step, the loop around it, and what is written on the way."""
 
 from fnn.training.advance import compile_steps
+from fnn.training.checkpoint import Checkpoint, CheckpointError, Checkpoints, CheckpointWarning
 from fnn.training.evaluation import evaluate, predict
 from fnn.training.folder import RunFolder
+from fnn.training.keeper import Keeper, Period, Stopped
 from fnn.training.loop import Fit, fit
 from fnn.training.meter import DivergedError, Progress
+from fnn.training.selection import Selection
 from fnn.training.step import Recipe, TrainState, initial_state, make_step
 from fnn.training.weights import load_weights, save_weights
 
 __all__ = [
+    "Checkpoint",
+    "CheckpointError",
+    "CheckpointWarning",
+    "Checkpoints",
     "DivergedError",
     "Fit",
+    "Keeper",
+    "Period",
     "Progress",
     "Recipe",
     "RunFolder",
+    "Selection",
+    "Stopped",
     "TrainState",
     "compile_steps",
     "evaluate",

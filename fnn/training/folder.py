@@ -5,9 +5,21 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import tempfile
+import weakref
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
+CONFIG, METRICS, SUMMARY, WEIGHTS = "config.yaml", "metrics.jsonl", "summary.json", "model.safetensors"
+FILES = (CONFIG, METRICS, SUMMARY, WEIGHTS)
+CHECKPOINTS = "checkpoints"
 
 
 class FolderError(ValueError):
@@ -15,10 +27,18 @@ class FolderError(ValueError):
 
 
 class RunFolder:
-    """Where a run writes: ``config.yaml``, ``metrics.jsonl``, ``summary.json``, ``model.safetensors``."""
+    """Where a run writes: ``config.yaml``, ``metrics.jsonl``, ``summary.json``, ``model.safetensors``.
+
+    Args:
+        path: An existing folder; no other run may use it before `close`.
+
+    Raises:
+        FolderError: Another run uses it.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._unlock = weakref.finalize(self, os.close, _lock(path))
 
     @classmethod
     def create(
@@ -27,41 +47,149 @@ class RunFolder:
         """Make the folder ``out``, or ``runs/<config>-<n>`` with the lowest free n.
 
         Raises:
-            FolderError: It exists with something in it and is not to be overwritten, or cannot be made.
+            FolderError: It exists with something in it and is not to be overwritten, or cannot be made, or
+                another run is going on there.
         """
-        try:
-            if out is None:
+        if out is None:
+            with _named(Path("runs"), "cannot be made"):
                 return cls(_lowest_free(Path("runs"), config_name))
-            path = Path(out)
+        path = Path(out)
+        with _named(path, "cannot be made"):
             path.mkdir(parents=True, exist_ok=True)
-            if not overwrite and any(path.iterdir()):
-                raise FolderError(f"{path} exists and is not empty: choose another --out, or --overwrite")
-        except OSError as error:
-            raise FolderError(f"{out or 'runs'}: cannot be made: {error.strerror}") from None
-        for name in ("config.yaml", "metrics.jsonl", "summary.json", "model.safetensors"):
-            (path / name).unlink(missing_ok=True)
+            full = any(path.iterdir())
+        if full and not overwrite:
+            raise FolderError(
+                f"{path} exists and is not empty: choose another --out, --resume or --overwrite"
+            )
+        folder = cls(path)
+        with _named(path, "cannot be emptied"):
+            for name in FILES:
+                (path / name).unlink(missing_ok=True)
+            if (path / CHECKPOINTS).exists():
+                shutil.rmtree(path / CHECKPOINTS)
+        return folder
+
+    @classmethod
+    def resume(cls, out: str | os.PathLike[str]) -> RunFolder:
+        """A run's folder, to go on with; one that is not there yet is made.
+
+        Raises:
+            FolderError: It holds something else, or cannot be made, or another run is going on there.
+        """
+        path = Path(out)
+        with _named(path, "cannot be made"):
+            path.mkdir(parents=True, exist_ok=True)
+            foreign = [entry.name for entry in path.iterdir() if not entry.name.startswith(f".{CONFIG}.")]
+        if foreign and CONFIG not in foreign:
+            raise FolderError(
+                f"{path} holds no run: expected {CONFIG}, found {', '.join(sorted(foreign)[:3])}"
+            )
         return cls(path)
 
+    def close(self) -> None:
+        """Let other runs use the folder."""
+        self._unlock()
+
     def write(self, name: str, content: str | bytes) -> None:
-        """Write a file at once: whoever looks sees the old one or the new one, whole."""
-        data = content.encode() if isinstance(content, str) else content
-        handle, temporary = tempfile.mkstemp(dir=self.path, prefix=f".{name}.")
-        try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            os.chmod(temporary, 0o644)
-            os.replace(temporary, self.path / name)
-        except BaseException:
-            with contextlib.suppress(OSError):
-                os.unlink(temporary)
-            raise
+        """Write a file at once: whoever looks sees the old one or the new one, whole.
+
+        Raises:
+            FolderError: The disk is full, or it may not be written.
+        """
+        with _named(self.path / name, "cannot be written"):
+            write_whole(self.path / name, content.encode() if isinstance(content, str) else content)
 
     def append(self, record: dict[str, Any]) -> None:
-        """Add a line to ``metrics.jsonl``."""
-        with (self.path / "metrics.jsonl").open("a", encoding="utf-8") as file:
-            file.write(to_json(record) + "\n")
+        """Add a line to ``metrics.jsonl``.
+
+        Raises:
+            FolderError: The disk is full, or it may not be written.
+        """
+        file = self.path / METRICS
+        with _named(file, "cannot be written"), file.open("a", encoding="utf-8") as opened:
+            opened.write(to_json(record) + "\n")
+
+    def records(self) -> list[dict[str, Any]]:
+        """What ``metrics.jsonl`` says, less a last line that was cut off.
+
+        Raises:
+            FolderError: The file cannot be read, or another line is no record.
+        """
+        with _named(self.path / METRICS, "cannot be read"):
+            try:
+                lines = (self.path / METRICS).read_bytes().split(b"\n")
+            except FileNotFoundError:
+                return []
+        found = []
+        for number, line in enumerate(lines[:-1], start=1):
+            try:
+                record = json.loads(line)
+                record["step"] + 0
+            except (ValueError, TypeError, KeyError):
+                raise FolderError(f"{self.path / METRICS}:{number}: is no record of a run") from None
+            found.append(record)
+        return found
+
+    def cut(self, step: int) -> list[dict[str, Any]]:
+        """Leave the records up to a step in ``metrics.jsonl``, and return them."""
+        kept = [record for record in self.records() if record["step"] <= step]
+        self.write(METRICS, "".join(to_json(record) + "\n" for record in kept))
+        return kept
+
+    def sync(self) -> None:
+        """Bring ``metrics.jsonl`` to the disk."""
+        if (self.path / METRICS).exists():
+            sync(self.path / METRICS)
+
+
+def write_whole(file: Path, data: bytes) -> None:
+    """Write a file by way of another name, so that it is there whole or not at all."""
+    handle, temporary = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}.")
+    try:
+        with os.fdopen(handle, "wb") as opened:
+            opened.write(data)
+            opened.flush()
+            os.fsync(opened.fileno())
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, file)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(temporary)
+        raise
+
+
+def sync(path: Path) -> None:
+    """Bring a file, or the names in a folder, to the disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+@contextlib.contextmanager
+def _named(path: Path, trouble: str) -> Iterator[None]:
+    """An error of the operating system in one line that names the file."""
+    try:
+        yield
+    except OSError as error:
+        raise FolderError(f"{path}: {trouble}: {error.strerror or error}") from None
+
+
+def _lock(path: Path) -> int:
+    """Keep other runs out of a folder for as long as the file that is returned is open."""
+    if fcntl is None:
+        return os.open(os.devnull, os.O_RDONLY)
+    with _named(path, "cannot be read"):
+        handle = os.open(path, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(handle)
+        raise FolderError(f"{path}: another run is going on there") from None
+    except OSError:  # a file system without locks
+        pass
+    return handle
 
 
 def to_json(value: Any, indent: int | None = None) -> str:

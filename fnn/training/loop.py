@@ -15,12 +15,15 @@ from jax import Array
 from fnn.data import Dataset, epoch_order, steps_per_epoch
 from fnn.layer import Key
 from fnn.training.advance import Mode, compile_steps
+from fnn.training.checkpoint import Checkpoint
 from fnn.training.evaluation import evaluate
-from fnn.training.meter import Meter, Progress, Record
+from fnn.training.keeper import Keeper, Period, restore
+from fnn.training.meter import DivergedError, Meter, Progress, Record
+from fnn.training.selection import Selection
 from fnn.training.step import Recipe, TrainState
 
-CALL = 0.5
-"""Seconds that a call takes, about: so long nothing is logged, and no interrupt is seen."""
+CALL = 0.3
+"""Seconds that a call takes, about: so long nothing is logged, and nobody can stop the run."""
 
 GROWTH = 4
 """How many times longer than the last one a call may be; the first does one step."""
@@ -36,12 +39,14 @@ class Fit:
     Attributes:
         train_state: After the last step.
         compile_seconds: For compiling the steps and the orders that they take.
-        train_seconds: For all steps and evaluations in between.
+        train_seconds: For all steps and evaluations in between, before a run was resumed, too.
+        skipped: Steps that changed nothing because something in them was not finite.
     """
 
     train_state: TrainState
     compile_seconds: float
     train_seconds: float
+    skipped: int = 0
 
 
 def fit(
@@ -59,6 +64,9 @@ def fit(
     learning_rate: Callable[[int], float] | None = None,
     on_log: Callable[[Record], None] = lambda record: None,
     on_progress: Callable[[Progress], None] = lambda progress: None,
+    keeper: Keeper | None = None,
+    selection: Selection | None = None,
+    resume: Checkpoint | None = None,
 ) -> Fit:
     """Train for a number of epochs, with the data on the device.
 
@@ -72,13 +80,18 @@ def fit(
         batch_size: Examples a step; a part that is smaller is one batch.
         log_every: Steps between two logged points.
         mode: Steps in a compiled loop, ``scan``, or dispatched one by one, ``step``.
-        steps_per_call: How many steps at a time, at most; no bit depends on it. None: about half a second's.
+        steps_per_call: How many steps at a time, at most; no bit depends on it. None: about 0.3 seconds'.
         learning_rate: Of the step's number, for the log.
         on_log: Gets each record of the log.
         on_progress: Gets the progress, about twice a second.
+        keeper: Saves the run on its way, and stops it.
+        selection: Told of each epoch's figures on the validation part; ends the run when its patience does.
+        resume: Where to go on, in place of the beginning: every bit is as if nothing had interrupted the run.
 
     Raises:
-        DivergedError: The loss is not finite.
+        DivergedError: The loss, the gradient or an update is not finite.
+        Stopped: The keeper was asked to stop the run.
+        CheckpointError: A checkpoint cannot be written, or the one to go on from does not fit.
     """
     data = jnp.asarray(dataset.train.inputs), jnp.asarray(dataset.train.targets)
     n, steps = len(dataset.train), steps_per_epoch(len(dataset.train), batch_size)
@@ -97,22 +110,35 @@ def fit(
         on_log=on_log,
         on_progress=on_progress,
     )
-    count = steps_per_call or 1
-    for epoch in range(0, epochs, together):
-        order, first, end = orders(epoch), 0, min(together, epochs - epoch) * steps
-        while first < end:
-            done = min(count, end - first)
-            started = time.perf_counter()
-            train_state, logs = advance(train_state, order, first, done)
-            seconds = time.perf_counter() - started
+    keeper = keeper or Keeper(Period())
+    if resume is not None:
+        train_state = restore(resume, train_state, meter, selection)
+    keeper.begin(train_state, meter.step)
+    count, block = steps_per_call or 1, -1
+    while meter.step < meter.steps and not (selection is not None and selection.exhausted):
+        if meter.step // (together * steps) != block:  # the epochs whose orders are at hand
+            block = meter.step // (together * steps)
+            order = orders(block * together)
+        first = meter.step - block * together * steps
+        last = min((block + 1) * together * steps, meter.steps, keeper.limit(meter.step))
+        done = min(count, int(last) - meter.step)
+        started = time.perf_counter()
+        train_state, logs = advance(train_state, order, first, done)
+        seconds = time.perf_counter() - started
+        try:
             meter.read(logs, seconds)
-            first += done
-            if steps_per_call is None:
-                count = max(1, min(GROWTH * count, int(CALL / seconds * done)))
-        if dataset.validation is not None:
-            figures = evaluate(recipe, recipe.evaluated(train_state), train_state.state, dataset.validation)
-            on_log({"step": meter.step, "epoch": epoch + 1, "split": "validation", **figures})
-    return Fit(train_state, compiled - begin, time.perf_counter() - compiled)
+        except DivergedError as error:
+            train_state = keeper.go_back(error, meter.step)
+        if steps_per_call is None:
+            count = max(1, min(GROWTH * count, int(CALL / seconds * done)))
+        better = False
+        if dataset.validation is not None and meter.step % steps == 0:
+            params, state = recipe.evaluated(train_state), train_state.state
+            figures = evaluate(recipe, params, state, dataset.validation)
+            on_log({"step": meter.step, "epoch": meter.epoch, "split": "validation", **figures})
+            better = selection is not None and selection.judge(figures, meter.step, params, state)
+        keeper.after(train_state, meter, selection, better)
+    return Fit(train_state, compiled - begin, meter.seconds(), meter.skipped)
 
 
 @functools.partial(jax.jit, static_argnames=("n", "batch_size", "epochs"))

@@ -4,20 +4,34 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from fnn.training.step import Recipe
+import jax
+import numpy as np
+
+from fnn.training.step import SCALARS, Recipe
 
 Record = dict[str, Any]
 
 REPORT = 0.5
 """Seconds between two reports of the progress."""
 
+IN_A_ROW = 10
+"""Steps that may be skipped one after the other: with more, nothing is learned any more."""
+
 
 class DivergedError(ArithmeticError):
-    """The loss is no finite number any more."""
+    """The loss, the gradient or the update is no finite number any more.
+
+    Attributes:
+        step: The first at which it is not.
+    """
+
+    def __init__(self, message: str, step: int) -> None:
+        super().__init__(message)
+        self.step = step
 
 
 @dataclass(frozen=True)
@@ -50,6 +64,10 @@ class Meter:
         learning_rate: Of the step's number, for the records.
         on_log: Gets each record.
         on_progress: Gets the progress, about twice a second and with each record.
+
+    Attributes:
+        step: Steps done, or left out.
+        skipped: Of them, those that changed nothing because something in them was not finite.
     """
 
     def __init__(
@@ -73,12 +91,49 @@ class Meter:
         self.losses: list[float] = []
         self.statistics: dict[str, Any] = {}
         self.last: dict[str, Any] = {}
+        self.skipped = self.in_a_row = 0
+        self.restored: list[np.ndarray] = []
+
+    def seconds(self) -> float:
+        """Since the run began, less what lay between its parts."""
+        return time.perf_counter() - self.begin
+
+    def info(self) -> dict[str, Any]:
+        """What a checkpoint notes of it, beside the arrays."""
+        now = time.perf_counter()
+        return {
+            "step": self.step,
+            "logged_step": self.logged_step,
+            "seconds": self.seconds(),
+            "since_logged": now - self.logged,
+            "skipped": self.skipped,
+            "in_a_row": self.in_a_row,
+        }
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """What it holds of the steps since the last record."""
+        pending = {
+            f"statistics/{i:04}": np.asarray(a) for i, a in enumerate(jax.tree.leaves(self.statistics))
+        }
+        return {"losses": np.array(self.losses), **pending} if self.losses else {}
+
+    def restore(self, info: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> None:
+        """Go on from what a checkpoint noted: the records are those of a run that never stopped."""
+        now = time.perf_counter()
+        self.step = self.reported_step = info["step"]
+        self.logged_step, self.begin, self.logged = info["logged_step"], now - info["seconds"], now
+        self.logged -= info["since_logged"]
+        self.skipped, self.in_a_row = info["skipped"], info["in_a_row"]
+        if "losses" in arrays:
+            self.losses = arrays["losses"].tolist()
+            self.restored = [arrays[name] for name in sorted(arrays) if name != "losses"]
 
     def read(self, logs: list[Any], seconds: float) -> None:
         """Take the logs of steps that were just done, one after the other, in so many seconds.
 
         Raises:
-            DivergedError: The loss of a step is not finite.
+            DivergedError: Something in a step is not finite, and such steps are not skipped, or it is one too
+                many in a row. The steps after it are not read.
         """
         end = time.perf_counter()
         for i, log in enumerate(logs, start=1):
@@ -92,23 +147,35 @@ class Meter:
 
     def _add(self, log: Any) -> None:
         self.step += 1
-        loss = float(log["loss"])
-        if not math.isfinite(loss):
-            raise DivergedError(
-                f"the loss is {loss} at step {self.step}: try a smaller learning rate, or train.clip"
-            )
-        self.losses.append(loss)
+        bad = next((name for name in SCALARS if name in log and not math.isfinite(log[name])), None)
+        if bad is not None:
+            self._leave_out(f"the {bad.replace('_', ' ')} is {log[bad]} at step {self.step}")
+            return
+        self.in_a_row = 0
+        self.losses.append(float(log["loss"]))
+        if self.restored:
+            self.statistics = jax.tree.unflatten(jax.tree.structure(log["metrics"]), self.restored)
+            self.restored = []
         for name, new in log["metrics"].items():
             old = self.statistics.get(name)
             self.statistics[name] = new if old is None else self.recipe.metrics[name].merge(old, new)
         self.last = log
+
+    def _leave_out(self, what: str) -> None:
+        if not self.recipe.skip:
+            raise DivergedError(f"{what}: try a smaller learning rate, or train.clip", self.step)
+        if self.in_a_row == IN_A_ROW:
+            many = f"{what}, and {IN_A_ROW} steps before it were skipped: nothing is learned"
+            raise DivergedError(many, self.step)
+        self.skipped += 1
+        self.in_a_row += 1
 
     def _report(self, now: float) -> None:
         self.on_progress(
             Progress(
                 self.step,
                 self.steps,
-                self._epoch(),
+                self.epoch,
                 self.epochs,
                 self._figures(),
                 self._speed(self.reported_step, now - self.reported),
@@ -118,25 +185,30 @@ class Meter:
 
     def _record(self, now: float) -> Record:
         """What is logged of the steps since the last record."""
-        norms = {name: float(norm) for name, norm in self.last.items() if name not in ("loss", "metrics")}
-        record = {
+        norms = {name: float(self.last[name]) for name in SCALARS[1:] if name in self.last}
+        record: Record = {
             "step": self.step,
-            "epoch": self._epoch(),
+            "epoch": self.epoch,
             "split": "train",
             **self._figures(),
             **({"learning_rate": float(self.learning_rate(self.step - 1))} if self.learning_rate else {}),
             **norms,
             "examples_per_second": self._speed(self.logged_step, now - self.logged),
             "seconds": now - self.begin,
+            **({"skipped": self.skipped} if self.recipe.skip else {}),
         }
         self.logged, self.logged_step = now, self.step
         self.losses, self.statistics = [], {}
         return record
 
-    def _epoch(self) -> int:
+    @property
+    def epoch(self) -> int:
+        """The running epoch, from 1."""
         return -(-self.step // self.steps_per_epoch)
 
     def _figures(self) -> dict[str, Any]:
+        if not self.losses:  # every step since the last record was skipped
+            return {"loss": math.nan}
         figures = {n: m.value(self.statistics[n]) for n, m in self.recipe.metrics.items()}
         return {"loss": math.fsum(self.losses) / len(self.losses), **figures}
 

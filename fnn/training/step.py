@@ -16,6 +16,9 @@ from fnn.losses import reduce
 from fnn.metrics import Metric
 from fnn.optim import evaluation_params
 
+SCALARS = ("loss", "gradient_norm", "update_norm", "parameter_norm")
+"""What the log of a step says of it in one number each; where one is not finite, the step has failed."""
+
 
 class TrainState(NamedTuple):
     """All that a step changes.
@@ -49,6 +52,7 @@ class Recipe:
         dtype: The type of the activations.
         reduction: How the losses of a batch become one.
         ema: The decay of an average of the parameters; None: no average.
+        skip: Whether a step in which something is not finite changes nothing but the number of the step.
     """
 
     model: Layer
@@ -61,6 +65,7 @@ class Recipe:
     dtype: Any = jnp.float32
     reduction: Literal["mean", "sum"] = "mean"
     ema: float | None = None
+    skip: bool = False
 
     def prepare(self, inputs: Array, key: Key | None = None) -> Array:
         """What the model sees of raw inputs; augmented if a key is given."""
@@ -141,6 +146,11 @@ def make_step(
             "parameter_norm": optax.tree.norm(params),
             "metrics": {n: m.measure(outputs, targets, everything) for n, m in recipe.metrics.items()},
         }
-        return TrainState(old.step + 1, params, state, optimizer, average), log
+        new = TrainState(old.step + 1, params, state, optimizer, average)
+        if recipe.skip:
+            kept = old._replace(step=new.step)
+            good = jnp.isfinite(jnp.stack([log[name] for name in SCALARS])).all()
+            new = jax.tree.map(lambda a, b: jnp.where(good, a, b), new, kept)
+        return new, log
 
     return step

@@ -114,7 +114,7 @@ def test_a_users_own_layer_is_known_to_overrides(config, monkeypatch):
 
 def test_a_mistake_in_the_file_is_told_with_its_line(config):
     file = config(TEXT.replace("epochs: 1", "epoch: 1"))
-    assert message(file) == f"{file}:10: train.epoch: unknown key; nearest: epochs, reduction, execution"
+    assert message(file) == f"{file}:10: train.epoch: unknown key; nearest: epochs, patience, reduction"
     file = config(TEXT.replace("epochs: 1", "epochs: 'one'"))
     assert message(file) == f"{file}:10: train.epochs: expected a valid integer, got 'one'"
 
@@ -122,7 +122,7 @@ def test_a_mistake_in_the_file_is_told_with_its_line(config):
 def test_a_mistake_in_an_override_is_told_with_the_override(config):
     file = config()
     text = message(file, "seed=1", "train.epoch=3")
-    assert text == "override train.epoch=3: train.epoch: unknown key; nearest: epochs, reduction, execution"
+    assert text == "override train.epoch=3: train.epoch: unknown key; nearest: epochs, patience, reduction"
     assert message(file, "train.epochs=0").startswith("override train.epochs=0: train.epochs: expected ")
 
 

@@ -35,6 +35,10 @@ def test_every_field_has_its_default():
             "accumulate": 1,
             "ema": None,
             "log_every": "1 epoch",
+            "best": None,
+            "patience": None,
+            "on_nonfinite": "stop",
+            "checkpoint": {"every": "1 epoch", "spacing": 5.0, "keep": 2},
             "execution": {"mode": "auto", "kernels": "auto", "threads": None, "deterministic": False},
         },
     }
@@ -64,6 +68,10 @@ def test_every_value_given_is_kept():
             "accumulate": 4,
             "ema": 0.99,
             "log_every": 10,
+            "best": {"max": "accuracy"},
+            "patience": 3,
+            "on_nonfinite": "skip",
+            "checkpoint": {"every": "5 minutes", "spacing": 0.0, "keep": 1},
             "execution": {"mode": "step", "kernels": "xla", "threads": 2, "deterministic": True},
         },
     }
@@ -228,8 +236,9 @@ def test_fields_lists_every_field_with_type_default_and_meaning():
     dump, expected = check({"model": ["relu"]}).model_dump(), []
     for name, value in dump.items():
         expected += [f"{name}.{inner}" for inner in value] if name in ("data", "train") else [name]
-    place = expected.index("train.execution")
-    expected[place:] = [f"train.execution.{name}" for name in dump["train"]["execution"]]
+    for section in ("checkpoint", "execution"):
+        place = expected.index(f"train.{section}")
+        expected[place : place + 1] = [f"train.{section}.{name}" for name in dump["train"][section]]
     assert [row[0] for row in rows] == expected
     table = {name: (kind, default) for name, kind, default, _ in rows}
     assert table["seed"] == ("int", "0")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from pathlib import Path
@@ -47,7 +48,7 @@ def test_a_folder_is_made_with_those_above_it(here):
 def test_a_folder_with_something_in_it_is_refused(here):
     RunFolder.create("run", "digits").write("summary.json", "{}")
     with pytest.raises(
-        FolderError, match=r"run exists and is not empty: choose another --out, or --overwrite"
+        FolderError, match=r"run exists and is not empty: choose another --out, --resume or"
     ):
         RunFolder.create("run", "digits")
     assert (here / "run" / "summary.json").read_text() == "{}"
@@ -58,6 +59,8 @@ def test_to_overwrite_takes_the_old_run_away_and_nothing_else(here):
     for name in ("config.yaml", "metrics.jsonl", "summary.json", "model.safetensors"):
         old.write(name, "old")
     (here / "run" / "notes.txt").write_text("mine")
+    (here / "run" / "checkpoints" / "10").mkdir(parents=True)
+    old.close()
     new = RunFolder.create("run", "digits", overwrite=True)
     assert [file.name for file in new.path.iterdir()] == ["notes.txt"]
     new.append({"step": 1})
@@ -93,10 +96,10 @@ def test_a_write_that_fails_leaves_the_old_file_and_no_other(here, monkeypatch, 
     folder.write("summary.json", "old")
 
     def fail(*arguments):
-        raise OSError("no space left on device")
+        raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(os, broken, fail)
-    with pytest.raises(OSError, match="no space left"):
+    with pytest.raises(FolderError, match=r"^run/summary.json: cannot be written: No space left on device$"):
         folder.write("summary.json", "new" * 1000)
     assert (here / "run" / "summary.json").read_text() == "old"
     assert [file.name for file in folder.path.iterdir()] == ["summary.json"]

@@ -230,7 +230,7 @@ def test_steps_in_a_loop_and_dispatched_are_the_same_but_for_rounding():
         np.testing.assert_allclose(mine["loss"], theirs["loss"], rtol=1e-4)
 
 
-def test_a_call_takes_about_half_a_second(monkeypatch):
+def test_a_call_takes_about_0_3_seconds(monkeypatch):
     class Clock:
         now = 0.0
 
@@ -254,7 +254,7 @@ def test_a_call_takes_about_half_a_second(monkeypatch):
     trained(recipe(), Dataset(split(BATCH * 200), classes=DATA.classes), epochs=1)
     firsts, counts = zip(*calls, strict=True)
     assert counts[:3] == (1, 4, 16)
-    assert all(count in (49, 50) for count in counts[3:-1])
+    assert all(count in (29, 30) for count in counts[3:-1])
     assert firsts == tuple(itertools.accumulate((0, *counts[:-1])))
     assert sum(counts) == 200
 
