@@ -28,6 +28,7 @@ Import = Annotated[
     list[str] | None,
     typer.Option("--import", metavar="MODULE", help="a Python module of your own, with @fnn.register in it"),
 ]
+Set = Annotated[str, typer.Argument(metavar="SET", help="mnist, fashion_mnist or kmnist", show_default=False)]
 Json = Annotated[bool, typer.Option("--json", help="print one JSON object instead of a table")]
 
 
@@ -144,12 +145,41 @@ def doctor(
         _stop(report.error, 1)
 
 
+def get(
+    name: Set,
+    to: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="the folder of data sets  [default: fnn in the user's cache folder]",
+            show_default=False,
+        ),
+    ] = None,
+) -> None:
+    """Download a data set and check it; files that are there and right are kept."""
+    from fnn.commands.data import get as download
+
+    with _clear_errors():
+        print(download(name, to))
+
+
+def check(name: Set) -> None:
+    """Compare a data set on disk with the checksums of the published one."""
+    from fnn.commands.data import check as verify
+
+    with _clear_errors():
+        print(verify(name))
+
+
 def main() -> None:
     """The console script ``fnn``."""
-    app = _app()
+    app, data = _app(), _app("Data sets with a public address.")
     app.command(help=_train_help())(train)
     for command in (summary, bench, doctor):
         app.command()(command)
+    data.command()(get)
+    data.command()(check)
+    app.add_typer(data, name="data")
     app.callback()(lambda: None)
     app()
 
@@ -161,13 +191,13 @@ def train_script() -> None:
     app()
 
 
-def _app() -> typer.Typer:
+def _app(meaning: str = "Functional neural networks on JAX.") -> typer.Typer:
     return typer.Typer(
         add_completion=False,
         no_args_is_help=True,
         rich_markup_mode=None,
         pretty_exceptions_enable=False,
-        help="Functional neural networks on JAX.",
+        help=meaning,
     )
 
 
@@ -211,9 +241,14 @@ def _clear_errors() -> Iterator[None]:
 
 
 def _show(message: Warning | str, *place: Any, **more: Any) -> None:
-    print(f"warning: {' '.join(str(message).split())}", file=sys.stderr)
+    print(f"warning: {_line(str(message))}", file=sys.stderr)
 
 
 def _stop(message: str, code: int) -> None:
-    print(f"error: {' '.join(message.split())}", file=sys.stderr)
+    print(f"error: {_line(message)}", file=sys.stderr)
     raise SystemExit(code)
+
+
+def _line(message: str) -> str:
+    """One line. What a damaged file says in it cannot drive the terminal: ESC is no part of it."""
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in " ".join(message.split()))

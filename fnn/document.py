@@ -15,6 +15,11 @@ from fnn.trees import near
 SECTIONS: set[Path] = {(), ("data",), ("train",), ("train", "execution"), ("train", "checkpoint")}
 """Mappings of fields. Every other mapping is a choice, or the arguments of one."""
 
+DEEPEST = 100
+"""Levels of nesting; a parser takes time that grows with their square."""
+LARGEST = 64
+"""Bits of a whole number."""
+
 _NUMBER = re.compile(r"-?\d+")
 
 
@@ -228,9 +233,10 @@ def _parse(text: str, source: str, lines: dict[Path, int]) -> Any:
     from ruamel.yaml.reader import ReaderError
 
     try:
+        depth = 0
         for event in YAML(typ="safe", pure=True).parse(text):
-            _refuse(event, source)
-        return _plain(YAML(typ="rt", pure=True).load(text), (), lines)
+            depth += _refuse(event, source, depth)
+        tree = YAML(typ="rt", pure=True).load(text)
     except ConfigError:
         raise
     except MarkedYAMLError as error:
@@ -242,10 +248,18 @@ def _parse(text: str, source: str, lines: dict[Path, int]) -> Any:
         raise ConfigError((), f"{source}:{line}: {str(error).splitlines()[0]}") from None
     except (YAMLError, ValueError, RecursionError) as error:
         raise ConfigError((), f"{source}: no YAML: {str(error).splitlines()[0]}") from None
+    try:
+        return _plain(tree, (), lines)
+    except ConfigError as error:
+        where = f"{source}:{lines[error.path]}" if error.path in lines else source
+        raise ConfigError((), f"{where}: {error}") from None
 
 
-def _refuse(event: Any, source: str) -> None:
+def _refuse(event: Any, source: str, depth: int) -> int:
+    """Refuse what is no plain data, or too deep; returns the levels that an event opens or closes."""
     line = event.start_mark.line + 1
+    if depth > DEEPEST:
+        raise ConfigError((), f"{source}:{line}: expected at most {DEEPEST} levels of nesting")
     if getattr(event, "version", None) not in (None, (1, 2)):
         raise ConfigError((), f"{source}:{line}: expected YAML 1.2, got {'.'.join(map(str, event.version))}")
     if getattr(event, "tag", None) is not None:
@@ -254,6 +268,8 @@ def _refuse(event: Any, source: str) -> None:
         raise ConfigError((), f"{source}:{line}: merge keys are refused, a config says all in its place: <<")
     if getattr(event, "anchor", None) is not None:
         raise ConfigError((), f"{source}:{line}: anchors and aliases are refused: {event.anchor}")
+    kind = type(event).__name__
+    return kind.endswith("StartEvent") - kind.endswith("EndEvent")
 
 
 def _plain(node: Any, path: Path, lines: dict[Path, int]) -> Any:
@@ -269,6 +285,8 @@ def _plain(node: Any, path: Path, lines: dict[Path, int]) -> Any:
         return [_plain(v, (*path, i), lines) for i, v in enumerate(node)]
     if node is None or isinstance(node, bool):
         return node
+    if isinstance(node, int) and node.bit_length() > LARGEST:
+        raise ConfigError(path, f"expected a number of at most {LARGEST} bits, got {node.bit_length()}")
     for kind in (int, float):
         if isinstance(node, kind):
             return kind(node)

@@ -340,3 +340,108 @@ def test_both_entry_points_are_declared():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     assert project["scripts"] == {"fnn": "fnn.cli:main"}
     assert "train_script()" in (ROOT / "train.py").read_text()
+
+
+# ---------------------------------------------------------------- data
+
+
+@pytest.fixture
+def mirrored(here, monkeypatch):
+    """A set of two files on a server on loopback, and what was asked of it."""
+    import hashlib
+    import http.server
+    import threading
+
+    from fnn.data import published
+
+    files, asked = {"a.gz": b"a" * 1000, "b.gz": b"b" * 10}, []
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        timeout = 5
+
+        def do_GET(self):
+            asked.append(self.path)
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(files[self.path[1:]])))
+            self.end_headers()
+            self.wfile.write(files[self.path[1:]])
+
+        def log_message(self, *arguments):
+            pass
+
+    known = {name: (hashlib.sha256(data).hexdigest(), len(data)) for name, data in files.items()}
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        server.daemon_threads = True
+        thread = threading.Thread(target=server.serve_forever, args=(0.05,))
+        thread.start()
+        address = f"http://127.0.0.1:{server.server_port}/"
+        for name in ("mnist", "kmnist"):
+            monkeypatch.setitem(published.PUBLISHED, name, published.Published(name, address, known))
+        monkeypatch.setenv("NO_PROXY", "*")
+        monkeypatch.setenv("XDG_CACHE_HOME", str(here / "cache"))
+        monkeypatch.delenv("FNN_DATA", raising=False)
+        yield files, asked
+        server.shutdown()
+        thread.join(5)
+
+
+def test_data_get_says_what_it_did_and_how_to_use_it(typed, here, mirrored):
+    _, asked = mirrored
+    folder = here / "cache" / "fnn" / "mnist"
+    code, out, err = typed("data", "get", "mnist", entry=cli.main)
+    assert (code, err) == (0, "")
+    assert out == f"mnist: 2 downloaded, 0 already there, in {folder}\nuse it by data.source=mnist\n"
+    _, out, _ = typed("data", "get", "mnist", entry=cli.main)
+    assert out.startswith("mnist: 0 downloaded, 2 already there")
+    assert asked == ["/a.gz", "/b.gz"]
+    _, out, _ = typed("data", "get", "mnist", "--to", "mine", entry=cli.main)
+    assert (here / "mine" / "mnist" / "a.gz").exists()
+    assert f"use it by FNN_DATA={here / 'mine'}, or" in out
+    _, out, _ = typed("data", "get", "kmnist", "--to", "data", entry=cli.main)
+    assert out.endswith(f"use it by data.source=idx data.path={here / 'data' / 'kmnist'}\n")
+
+
+def test_a_mistake_in_data_is_one_line_too(typed, here, mirrored):
+    files, _ = mirrored
+    before = contents(here)
+    files["a.gz"] = b"x" * 1000
+    for arguments, message in {
+        ("get", "mnist"): "a.gz: expected the SHA-256 ",
+        ("get", "mnits"): "expected a published set, found 'mnits'; nearest: mnist",
+        ("check", "mnits"): "expected a published set, found 'mnits'; nearest: mnist",
+        ("check", "mnist"): "get mnist: fnn data get mnist; or set FNN_DATA",
+    }.items():
+        code, out, err = typed("data", *arguments, entry=cli.main)
+        assert (code, out) == (2, "")
+        assert err.startswith("error: ") and message in err
+        assert err.count("\n") == 1
+    assert [name for name in contents(here) if not name.startswith("cache")] == before
+
+
+def test_a_bar_is_drawn_on_a_terminal_alone(monkeypatch, capsys):
+    from fnn.commands.data import DownloadBar
+
+    for forced in ("", "1"):
+        monkeypatch.setenv("FORCE_COLOR", forced)
+        with DownloadBar() as bar:
+            bar("a.gz", 10, 20)
+            bar("a.gz", 20, 20)
+        assert ("a.gz" in capsys.readouterr().err) == bool(forced)
+
+
+@pytest.mark.data
+@pytest.mark.skipif("FNN_DATA" not in os.environ, reason="needs MNIST under $FNN_DATA")
+def test_data_check_says_where_a_right_set_is(typed):
+    code, out, err = typed("data", "check", "mnist", entry=cli.main)
+    assert (code, err) == (0, "")
+    assert out == f"mnist: every file is as published, in {Path(os.environ['FNN_DATA'], 'mnist')}\n"
+
+
+def test_what_a_damaged_file_says_cannot_drive_the_terminal(typed, here):
+    import numpy as np
+
+    np.savez(here / "a.npz", **{"\x1b[2Jx": np.ones(3)})
+    code, _, err = typed("tiny.yaml", "data.source.arrays.path=a.npz")
+    assert code == 2
+    assert "expected the array 'x', found none; nearest: \N{REPLACEMENT CHARACTER}[2Jx" in err
+    assert "\x1b" not in err

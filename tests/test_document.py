@@ -143,6 +143,10 @@ def test_a_byte_order_mark_and_windows_line_ends_are_read(config):
         ("%YAML 1.1\n---\nseed: 010\n", 2, "1.1"),  # there 010 is 8, and yes is true
         ("seed: 0\nloss: x\x00y\n", 2, "#x0000"),
         ("seed: 0\nloss: x\x07y\n", 2, "#x0007"),
+        (f"loss: x\nseed: 0x{'f' * 5000}\n", 2, "seed: expected a number of at most 64 bits, got 20000"),
+        (f"model:\n{'- ' * 3000}\n", 2, "expected at most 100 levels of nesting"),
+        (f"seed: 0\nmodel: {'[' * 3000}{']' * 3000}\n", 2, "expected at most 100 levels of nesting"),
+        (f"seed: 0\nmodel: {'{a: ' * 3000}{'}' * 3000}\n", 2, "expected at most 100 levels of nesting"),
     ],
 )
 def test_what_is_refused_is_refused_with_file_and_line(config, tmp_path, text, line, reason):
@@ -411,7 +415,7 @@ SPECIAL = [
 ]  # fmt: skip
 characters = st.characters(codec="utf-8", exclude_characters="\x85")  # see the test below
 words = st.text(characters, max_size=12) | st.sampled_from(SPECIAL)
-scalars = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | words
+scalars = st.none() | st.booleans() | st.integers(-(2**63), 2**63) | st.floats(allow_nan=False) | words
 trees = st.dictionaries(
     words,
     st.recursive(

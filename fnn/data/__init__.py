@@ -8,11 +8,13 @@ from fnn.data.cifar_files import cifar10, cifar100
 from fnn.data.dataset import DataError, Dataset, Split
 from fnn.data.files import data_roots
 from fnn.data.idx_files import idx, mnist
+from fnn.data.published import Download, download, verify
 
 __all__ = [
     "Augmentation",
     "DataError",
     "Dataset",
+    "Download",
     "Normalizer",
     "Split",
     "arrays",
@@ -23,6 +25,7 @@ __all__ = [
     "cutout",
     "data_roots",
     "digits",
+    "download",
     "epoch_order",
     "evaluation_batches",
     "fit_normalizer",
@@ -33,4 +36,5 @@ __all__ = [
     "shift",
     "steps_per_epoch",
     "synthetic",
+    "verify",
 ]

@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 
 from fnn.data.dataset import DataError, Dataset, Split
-from fnn.data.files import FilePath, candidates, how_to_get, locate
+from fnn.data.files import FilePath, candidates, check_memory, how_to_get, locate
 from fnn.registry import register
 
 PIXELS = 3 * 32 * 32
@@ -77,10 +77,7 @@ def cifar100(path: FilePath | None = None, labels: Literal["fine", "coarse"] = "
 def _read(file: Path, limits: tuple[int, ...], column: int) -> Split:
     """Records of one label byte for each limit and 3,072 pixels, a plane for each colour."""
     record = len(limits) + PIXELS
-    size = file.stat().st_size
-    if size == 0 or size % record:
-        raise DataError(f"{file}: expected a whole number of records of {record} bytes, found {size} bytes")
-    records = np.fromfile(file, np.uint8, count=size).reshape(-1, record)
+    records = _bytes(file, record).reshape(-1, record)
     labels = records[:, : len(limits)]
     wrong = np.argwhere(labels >= np.array(limits))
     if len(wrong):
@@ -89,6 +86,18 @@ def _read(file: Path, limits: tuple[int, ...], column: int) -> Split:
         raise DataError(f"{file}: record {row}: expected a label below {limits[place]}, found {found}")
     planes = records[:, len(limits) :].reshape(-1, 3, 32, 32)
     return Split(np.ascontiguousarray(planes.transpose(0, 2, 3, 1)), labels[:, column].astype(np.int32))
+
+
+def _bytes(file: Path, record: int) -> np.ndarray:
+    try:
+        size = file.stat().st_size
+        if size == 0 or size % record:
+            wanted = f"a whole number of records of {record} bytes"
+            raise DataError(f"{file}: expected {wanted}, found {size} bytes")
+        check_memory(file, size)
+        return np.fromfile(file, np.uint8, count=size)
+    except OSError as error:
+        raise DataError(f"{file}: expected records of {record} bytes, cannot read it: {error}") from error
 
 
 def _names(file: Path, count: int) -> tuple[str, ...]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from fnn.data.dataset import DataError, Dataset, Split
+from fnn.data.dataset import DataError, Dataset, Split, brief
 from fnn.trees import near
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ def read_csv(file: Path, target: str | None, classify: bool) -> Dataset:
     known = [row for row in rows if row.target]
     unknown = [row for row in rows if not row.target]
     if not known:
-        raise DataError(f"{file}: expected a row with a value in column {name!r}, found none")
+        raise DataError(f"{file}: expected a row with a value in column {brief(repr(name))}, found none")
     classes = None
     if classify:
         classes, targets = _classes([row.target for row in known])
@@ -73,6 +73,8 @@ def _records(file: Path, lines: Reader) -> Iterator[tuple[int, list[str]]]:
     """Each row that is not blank, with the line on which it ends."""
     try:
         for values in lines:
+            if any("\0" in value for value in values):
+                raise DataError(f"{file}:{lines.line_num}: expected a table in UTF-8, found a zero byte")
             if values:
                 yield lines.line_num, [value.strip() for value in values]
     except csv.Error as error:
@@ -81,16 +83,18 @@ def _records(file: Path, lines: Reader) -> Iterator[tuple[int, list[str]]]:
 
 def _target_column(file: Path, header: list[str], target: str | None) -> int:
     if len(header) < 2:
-        found = repr(header[0]) if header else "nothing"
+        found = brief(repr(header[0])) if header else "nothing"
         raise DataError(f"{file}:1: expected two or more names separated by commas, found {found}")
+    before: set[str] = set()
     for i, name in enumerate(header):
-        if not name or name in header[:i]:
-            found = f"{name!r} again" if name else "none"
+        if not name or name in before:
+            found = f"{brief(repr(name))} again" if name else "none"
             raise DataError(f"{file}:1: column {i + 1}: expected a name of its own, found {found}")
+        before.add(name)
     if target is None:
         return len(header) - 1
     if target not in header:
-        raise DataError(f"{file}:1: expected a column {target!r}; nearest: {near(target, header)}")
+        raise DataError(f"{file}:1: expected a column {target!r}; nearest: {brief(near(target, header))}")
     return header.index(target)
 
 
@@ -100,7 +104,8 @@ def _number(file: Path, line: int, column: str, text: str) -> float:
     except ValueError:
         value = float("nan")
     if not abs(value) <= LARGEST:
-        raise DataError(f"{file}:{line}: column {column!r}: expected a finite number, found {text!r}")
+        where, found = f"{file}:{line}: column {brief(repr(column))}", brief(repr(text))
+        raise DataError(f"{where}: expected a finite number, found {found}")
     return value
 
 

@@ -11,6 +11,18 @@ class DataError(ValueError):
     """A data set cannot be used; one line says which file, what was expected, what was found."""
 
 
+def brief(text: object) -> str:
+    r"""What somebody else's file or program says, as part of one line: shortened, and without line breaks.
+
+    Example:
+        >>> from fnn.data.dataset import brief
+        >>> brief("an error\nof two lines")
+        'an error of two lines'
+    """
+    line = " ".join(str(text).split())
+    return line if len(line) <= 160 else f"{line[:157]}..."
+
+
 @dataclass(frozen=True, eq=False)
 class Split:
     """One part of a data set, in the order of its file.

@@ -70,9 +70,29 @@ def locate(
     raise DataError(f"{source}: expected the files {', '.join(files)}{or_ending}; {'; '.join(tried)}; {get}")
 
 
-def how_to_get(public_name: str, folder: str) -> str:
-    """What to do about a set that is not there, under the name by which the public knows it."""
-    return f"get {public_name}, then set FNN_DATA to the folder of {folder}/, or data.path to it"
+def how_to_get(public_name: str, folder: str, command: str | None = None) -> str:
+    """What to do about a set that is not there: what the public calls it, and the command that gets it."""
+    get = f"get {public_name}"
+    first = f"{get}: {command}; or" if command else f"{get}, then"
+    return f"{first} set FNN_DATA to the folder of {folder}/, or data.path to it"
+
+
+def check_memory(file: Path, size: int) -> None:
+    """Refuse what no machine of this memory can hold, before anything is allocated.
+
+    Raises:
+        DataError: The file holds more bytes than the machine has.
+    """
+    if (most := memory()) is not None and size > most:
+        raise DataError(f"{file}: expected at most the {most} bytes of this machine's memory, found {size}")
+
+
+def memory() -> int | None:
+    """The bytes of memory in this machine; None where the system does not say."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):  # not on Windows
+        return None
 
 
 def _first(folder: Path, name: str, endings: Sequence[str]) -> Path | None:

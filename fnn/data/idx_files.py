@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import math
+import os
 import zlib
 from pathlib import Path
 from typing import IO, cast
@@ -11,7 +12,7 @@ from typing import IO, cast
 import numpy as np
 
 from fnn.data.dataset import DataError, Dataset, Split
-from fnn.data.files import DEFLATE_RATIO, FilePath, candidates, expand, how_to_get, locate
+from fnn.data.files import DEFLATE_RATIO, FilePath, candidates, check_memory, expand, how_to_get, locate
 from fnn.registry import register
 
 FILES = (
@@ -41,7 +42,7 @@ def mnist(path: FilePath | None = None) -> Dataset:
     Source: LeCun, Bottou, Bengio and Haffner, "Gradient-based learning applied to document
     recognition", Proc. IEEE 86 (1998).
     """
-    get = how_to_get("the MNIST database of handwritten digits", "mnist")
+    get = how_to_get("the MNIST database of handwritten digits", "mnist", "fnn data get mnist")
     files = locate("mnist", FILES, candidates(path, ["mnist"]), get, ("", ".gz"))
     return _dataset(files, tuple("0123456789"))
 
@@ -101,9 +102,9 @@ def read_idx(file: Path, rank: int) -> np.ndarray:
     Raises:
         DataError: The file is not IDX, of another dtype or rank, empty, cut short or too long.
     """
-    size = file.stat().st_size
     try:
         with file.open("rb") as raw:
+            size = os.fstat(raw.fileno()).st_size
             zipped = raw.peek(2)[:2] == b"\x1f\x8b"
             stream: IO[bytes] = cast(IO[bytes], gzip.GzipFile(fileobj=raw)) if zipped else raw
             header = stream.read(4 + 4 * rank)
@@ -114,6 +115,7 @@ def read_idx(file: Path, rank: int) -> np.ndarray:
                 raise DataError(
                     f"{file}: expected {promised} bytes for {shape}, found a {kind} of {size} bytes"
                 )
+            check_memory(file, promised)
             values = _read(stream, promised + 1)
     except (OSError, EOFError, zlib.error) as error:
         raise DataError(f"{file}: expected a whole IDX file, cannot read it: {error}") from error

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import math
 import zipfile
-import zlib
 from pathlib import Path
 from typing import IO
 
 import numpy as np
 
-from fnn.data.dataset import DataError, Dataset, Split
-from fnn.data.files import DEFLATE_RATIO
+from fnn.data.dataset import DataError, Dataset, Split, brief
+from fnn.data.files import DEFLATE_RATIO, check_memory
 from fnn.trees import near
 
 MOST_CLASSES = 1 << 16
@@ -36,8 +35,10 @@ def read_npz(file: Path, target: str, classify: bool | None) -> Dataset:
             there = [name.removesuffix(".npy") for name in archive.namelist()]
             tested = any(key in there for key in keys[2:])
             found = {key: _array(file, archive, key, there) for key in (keys if tested else keys[:2])}
-    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError) as error:
-        raise DataError(f"{file}: expected an .npz archive, cannot read it: {error}") from error
+    except DataError:
+        raise
+    except Exception as error:  # a damaged archive raises errors of a dozen kinds in zipfile
+        raise DataError(f"{file}: expected an .npz archive, cannot read it: {brief(error)}") from error
     if classify is None:
         classify = found[target].dtype.kind in "iub"
     train = _split(file, found, keys[0], keys[1], classify)
@@ -51,7 +52,8 @@ def read_npz(file: Path, target: str, classify: bool | None) -> Dataset:
 def _array(file: Path, archive: zipfile.ZipFile, key: str, there: list[str]) -> np.ndarray:
     """One array, allocated only after its header agrees with the size of its entry."""
     if key not in there:
-        raise DataError(f"{file}: expected the array {key!r}, found none; nearest: {near(key, there)}")
+        nearest = brief(near(key, there))
+        raise DataError(f"{file}: expected the array {key!r}, found none; nearest: {nearest}")
     entry = archive.infolist()[there.index(key)]
     if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
         raise DataError(f"{file}: {key}: expected an entry stored or deflated, as np.savez writes it")
@@ -61,9 +63,7 @@ def _array(file: Path, archive: zipfile.ZipFile, key: str, there: list[str]) -> 
         with archive.open(entry) as stream:
             array: np.ndarray = np.lib.format.read_array(stream, allow_pickle=False)
     except ValueError as error:
-        raise DataError(f"{file}: {key}: expected a whole array, found: {error}") from error
-    if array.size == 0:
-        raise DataError(f"{file}: {key}: expected at least one value, found an array of shape {array.shape}")
+        raise DataError(f"{file}: {key}: expected a whole array, found: {brief(error)}") from error
     return array
 
 
@@ -71,14 +71,21 @@ def _check_size(file: Path, key: str, stream: IO[bytes], entry_size: int) -> Non
     try:
         read_header = HEADERS[np.lib.format.read_magic(stream)]
         shape, _, dtype = read_header(stream)
-    except (ValueError, KeyError) as error:
-        raise DataError(f"{file}: {key}: expected an array in .npy format, found: {error}") from error
+    except zipfile.BadZipFile:
+        raise
+    except Exception as error:  # NumPy parses the header as Python, whose errors are of many kinds
+        raise DataError(f"{file}: {key}: expected an array in .npy format, found: {brief(error)}") from error
     if dtype.kind not in "iufb":
         pickled = " objects, which would have to be unpickled" if dtype.hasobject else f" the dtype {dtype}"
         raise DataError(f"{file}: {key}: expected an array of numbers, found{pickled}")
+    if 0 in shape:
+        found = f"an array of shape {brief(shape)}"
+        raise DataError(f"{file}: {key}: expected at least one value, found {found}")
     promised, size = math.prod(shape) * dtype.itemsize, entry_size - stream.tell()
     if min(shape, default=0) < 0 or promised != size or size > file.stat().st_size * DEFLATE_RATIO:
-        raise DataError(f"{file}: {key}: expected {promised} bytes for {shape} of {dtype}, found {size}")
+        promise = f"{promised} bytes for {brief(shape)} of {dtype}"
+        raise DataError(f"{file}: {key}: expected {promise}, found {size}")
+    check_memory(file, size)
 
 
 def _split(file: Path, found: dict[str, np.ndarray], key: str, target: str, classify: bool) -> Split:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,23 @@ from safetensors.numpy import save
 
 from fnn.layer import Params, State
 from fnn.trees import from_paths, paths
+
+MOST_UNKNOWN = 20
+"""How many tensors that the model has not are named; a file may hold millions."""
+DTYPES = {
+    **{f"F{bits}": f"float{bits}" for bits in (16, 32, 64)},
+    **{f"I{bits}": f"int{bits}" for bits in (8, 16, 32, 64)},
+    **{f"U{bits}": f"uint{bits}" for bits in (8, 16, 32, 64)},
+    "BF16": "bfloat16",
+    "BOOL": "bool",
+}
+OTHER_FORMATS = {
+    b"PK\x03\x04": "a zip archive, as PyTorch's .pth and NumPy's .npz are",
+    b"\x80": "a pickle",
+    b"\x93NUMPY": "an array of NumPy (.npy)",
+    b"\x89HDF\r\n": "an HDF5 file (.h5)",
+}
+"""What their first bytes tell."""
 
 
 class WeightsError(ValueError):
@@ -27,7 +45,7 @@ def save_weights(
 
 
 def load_weights(file: str | Path, params: Any, state: Any) -> tuple[Params, State]:
-    """Read a model's params and state.
+    """Read a model's params and state from a safetensors file, the only format: nothing is ever unpickled.
 
     Args:
         file: Written from `save_weights`.
@@ -35,27 +53,54 @@ def load_weights(file: str | Path, params: Any, state: Any) -> tuple[Params, Sta
 
     Raises:
         WeightsError: The file is no safetensors file, or differs from the model; every missing, extra and
-            misshaped tensor is listed.
+            misshaped tensor is listed. No tensor is read before all agree.
     """
+    if not os.path.isfile(file):  # to open a pipe is to wait for whoever writes to it
+        found = "something else" if os.path.exists(file) else "none"
+        raise WeightsError(f"{file}: expected a safetensors file, found {found}")
+    wanted = paths({"params": params, "state": state})
     try:
         with safe_open(file, framework="numpy") as tensors:
-            names = [name for name in tensors.keys() if not name.startswith("raw/")]  # noqa: SIM118
-            found = {name: tensors.get_tensor(name) for name in names}
+            _compare(file, tensors, {name: _form(leaf) for name, leaf in wanted.items()})
+            tree = from_paths({name: tensors.get_tensor(name) for name in wanted})
     except (OSError, SafetensorError) as error:
-        raise WeightsError(f"{file}: cannot be read as safetensors: {error}") from None
-    wanted = paths({"params": params, "state": state})
-    problems = [f"missing {n}" for n in wanted if n not in found]
-    problems += [f"unknown {n}" for n in found if n not in wanted]
-    problems += [
-        f"{n}: expected {_form(wanted[n])}, got {_form(found[n])}"
-        for n in wanted
-        if n in found and _form(wanted[n]) != _form(found[n])
-    ]
-    if problems:
-        raise WeightsError(f"{file} does not fit the model: " + "; ".join(problems))
-    tree = from_paths({name: found[name] for name in wanted})
+        found = _other_format(file) or f"cannot be read as safetensors: {error}"
+        raise WeightsError(f"{file}: {found}") from None
     return tree.get("params", {}), tree.get("state", {})
+
+
+def _compare(file: str | Path, tensors: Any, wanted: dict[str, str]) -> None:
+    """By the file's header alone."""
+    names = [name for name in tensors.keys() if not name.startswith("raw/")]  # noqa: SIM118
+    found = {name: _saved_form(tensors.get_slice(name)) for name in names}
+    problems = [f"missing {n}" for n in wanted if n not in found]
+    problems += [
+        f"{n}: expected {form}, got {found[n]}" for n, form in wanted.items() if found.get(n, form) != form
+    ]
+    unknown = [f"unknown {n}" for n in found if n not in wanted]
+    if len(unknown) > MOST_UNKNOWN:
+        unknown[MOST_UNKNOWN:] = [f"and {len(unknown) - MOST_UNKNOWN} more unknown"]
+    if problems or unknown:
+        raise WeightsError(f"{file} does not fit the model: " + "; ".join(problems + unknown))
 
 
 def _form(array: Any) -> str:
     return f"{np.dtype(array.dtype).name}{list(array.shape)}"
+
+
+def _saved_form(tensor: Any) -> str:
+    dtype = tensor.get_dtype()
+    return f"{DTYPES.get(dtype, dtype)}{tensor.get_shape()}"
+
+
+def _other_format(file: str | Path) -> str | None:
+    """What a file is that people keep weights in, too."""
+    try:
+        with open(file, "rb") as stream:
+            start = stream.read(8)
+    except OSError:  # which is told already
+        return None
+    for magic, name in OTHER_FORMATS.items():
+        if start.startswith(magic):
+            return f"expected a safetensors file, no other is read, and found {name}"
+    return None

@@ -1,6 +1,7 @@
 """The user's own arrays: what is read, and what is refused with its place."""
 
 import io
+import time
 import zipfile
 from pathlib import Path
 
@@ -166,6 +167,13 @@ def vast(content: bytes) -> bytes:
         (entry(X) + b"\0", r"x: expected 96 bytes for \(4, 3\) of float64, found 97"),
         (entry(X).replace(b"(4, 3), }  ", b"(-4, -3), }"), r"x: expected 96 bytes for \(-4, -3\)"),
         (entry(X)[:20], r"x: expected an array in \.npy format, found: .*EOF"),
+        (entry(X).replace(b"(4, 3), }", b"(4, 3), ("), r"x: expected an array in \.npy format, found: "),
+        (entry(X).replace(b"(4, 3), }", b"(4, 3L)} "), r"x: expected an array in \.npy format, found: "),
+        (entry(X).replace(b"{'descr'", b"{[]:1}#r'"), r"x: expected an array in \.npy format, found: "),
+        (
+            entry(X).replace(b"(4, 3), }" + b" " * 24, b"(0, 9999999999999999999999999), }")[:-96],
+            r"x: expected at least one value, found an array of shape \(0, 9{25}\)",
+        ),
         (b"x,y\n1,2\n", r"x: expected an array in \.npy format, found: .*magic"),
         (b"", r"x: expected an array in \.npy format, found: .*EOF"),
     ],
@@ -174,6 +182,23 @@ def test_a_damaged_entry_is_named(tmp_path, x, message):
     file = archive(tmp_path / "a.npz", {"x.npy": x, "y.npy": entry(Y)})
     with pytest.raises(DataError, match=message):
         arrays(file)
+
+
+def test_a_bomb_is_refused_before_it_goes_off(tmp_path, monkeypatch):
+    header = entry(np.zeros((1, 3)))[:128].replace(b"(1, 3), }        ", b"(3000000, 3), }  ")
+    x = header + bytes(72_000_000)
+    file = archive(tmp_path / "bomb.npz", {"x.npy": x, "y.npy": entry(Y)}, zipfile.ZIP_DEFLATED)
+    assert file.stat().st_size < 200_000
+    monkeypatch.setattr("fnn.data.files.memory", lambda: 1 << 20)  # of a small machine
+    with pytest.raises(DataError, match=r"expected at most the 1048576 bytes of .* memory, found 72000000"):
+        arrays(file)
+
+
+def test_what_the_archive_says_is_cut_short(tmp_path):
+    file = archive(tmp_path / "a.npz", {"n" * 60_000: b"", "y.npy": entry(Y)})
+    with pytest.raises(DataError, match="expected the array 'x', found none") as caught:
+        arrays(file)
+    assert len(str(caught.value)) < 1000
 
 
 def test_a_damaged_archive_is_named(tmp_path):
@@ -188,6 +213,12 @@ def test_a_damaged_archive_is_named(tmp_path):
         (tmp_path / "a.npz").write_bytes(content)
         with pytest.raises(DataError, match=f"cannot read it: .*{message}"):
             arrays(tmp_path / "a.npz")
+    named = whole.replace(b"x.npy", b"\xff.npy")
+    flagged = named.replace(b"PK\x01\x02\x14\x03\x14\x00\x00\x00", b"PK\x01\x02\x14\x03\x14\x00\x00\x08")
+    assert flagged != named, "the names are said to be UTF-8"
+    (tmp_path / "a.npz").write_bytes(flagged)
+    with pytest.raises(DataError, match="cannot read it: 'utf-8' codec can't decode"):
+        arrays(tmp_path / "a.npz")
     file = archive(tmp_path / "b.npz", contents, zipfile.ZIP_LZMA)
     with pytest.raises(DataError, match="x: expected an entry stored or deflated"):
         arrays(file)
@@ -268,6 +299,12 @@ def test_a_table_is_the_same_however_it_is_written(table, text):
         ('a,b\n"1"2,3\n', ":2: expected comma-separated values: .*expected after"),
         ('a,b\n"1,3\n', ":2: expected comma-separated values: unexpected end of data"),
         (b"a,b\n\xff,2\n", ": expected a table in UTF-8, cannot read it"),
+        ("a,b\n1,2\n".encode("utf-16"), ": expected a table in UTF-8, cannot read it"),
+        ("a,b\n1,2\n".encode("utf-16-le"), ":1: expected a table in UTF-8, found a zero byte"),
+        ("a,b\n1,\0\n", ":2: expected a table in UTF-8, found a zero byte"),
+        (f"a,b\n{'1' * 131_073},2\n", ":2: expected comma-separated values: field larger than field limit"),
+        (f"a,b\n{'x' * 131_000},2\n", r":2: column 'a': expected a finite number, found 'x{156}\.\.\."),
+        (f"a,{'x' * 131_000}\n1,z\n", r":2: column 'x{156}\.\.\.: expected a finite number, found 'z'"),
     ],
 )
 def test_a_damaged_table_is_named_by_line_and_column(table, text, message):
@@ -276,6 +313,14 @@ def test_a_damaged_table_is_named_by_line_and_column(table, text, message):
         arrays(file)
     assert str(caught.value).startswith(f"{file}:")
     assert "\n" not in str(caught.value)
+
+
+def test_many_columns_take_no_time(table):
+    names = ",".join(f"c{i}" for i in range(50_000))  # each compared with each, they would take minutes
+    begin = time.monotonic()
+    data = arrays(table(f"{names}\n{','.join(['1'] * 50_000)}\n"))
+    assert data.train.inputs.shape == (1, 49_999)
+    assert time.monotonic() - begin < 5
 
 
 def test_a_byte_order_mark_is_no_part_of_the_first_name(table):

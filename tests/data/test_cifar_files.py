@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from fnn.data import DataError, cifar10, cifar100
+from fnn.data.cifar_files import _read
 
 RNG = np.random.default_rng(0)
 TEN = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
@@ -111,6 +112,14 @@ def test_damage_to_cifar10_is_named(ten, name, content, message):
     with pytest.raises(DataError, match=message) as caught:
         cifar10(ten)
     assert str(caught.value).startswith(f"{ten / name}: ")
+
+
+def test_a_file_that_cannot_be_read_or_held_is_named(ten, monkeypatch):
+    with pytest.raises(DataError, match=r"none: expected records of 3073 bytes, cannot read it: .*No such"):
+        _read(ten / "none", (10,), 0)
+    monkeypatch.setattr("fnn.data.files.memory", lambda: 5000)  # of a small machine
+    with pytest.raises(DataError, match=r"batch_1\.bin: expected at most the 5000 bytes of .* found 6146"):
+        cifar10(ten)
 
 
 @pytest.mark.parametrize(

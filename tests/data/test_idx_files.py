@@ -3,6 +3,7 @@
 import gzip
 import os
 import struct
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -97,6 +98,34 @@ def test_a_header_that_promises_too_much_allocates_nothing(tmp_path, pack):
     file.write_bytes(pack(bytes([0, 0, 8, 3]) + struct.pack(">3I", size, size, size)))
     with pytest.raises(DataError, match=rf"expected {size**3} bytes .*, found a (gzipped )?file of \d+"):
         read_idx(file, 3)
+
+
+def test_a_bomb_is_refused_before_it_goes_off(tmp_path, monkeypatch):
+    file = tmp_path / "bomb"
+    file.write_bytes(gzip.compress(packed(np.zeros((50, 1000, 1000), np.uint8))))
+    assert file.stat().st_size < 100_000
+    monkeypatch.setattr("fnn.data.files.memory", lambda: 1 << 20)  # of a small machine
+    with pytest.raises(DataError, match=r"expected at most the 1048576 bytes of .* memory, found 50000000"):
+        read_idx(file, 3)
+
+
+def test_a_bomb_is_unpacked_no_further_than_its_header(tmp_path):
+    file = tmp_path / "bomb"
+    file.write_bytes(gzip.compress(packed(IMAGES) + bytes(100_000_000)))
+    tracemalloc.start()
+    try:
+        with pytest.raises(DataError, match=r"expected 140 bytes for \(7, 4, 5\), found more"):
+            read_idx(file, 3)
+        assert tracemalloc.get_traced_memory()[1] < 1 << 20
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_file_that_cannot_be_read_is_named(tmp_path):
+    with pytest.raises(DataError, match=r"cannot read it: .*Is a directory"):
+        read_idx(tmp_path, 3)
+    with pytest.raises(DataError, match=r"cannot read it: .*No such file"):
+        read_idx(tmp_path / "none", 3)
 
 
 def test_images_and_labels_must_agree(folder):

@@ -2,6 +2,14 @@
 
 from __future__ import annotations
 
+import io
+import json
+import os
+import pickle
+import struct
+import zipfile
+from pathlib import Path
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -119,7 +127,6 @@ def test_every_difference_is_listed(weights, file):
         lambda data: data[: len(data) // 2],
         lambda data: data[:10],
         lambda data: b"",
-        lambda data: b"\x93NUMPY" + data,
         lambda data: b"\xff" * 100,
         lambda data: data + b"\0" * 8,
         lambda data: data.replace(b'"F32"', b'"Q99"'),
@@ -131,11 +138,100 @@ def test_a_damaged_file_is_no_crash(weights, file, damage):
         load_weights(path, *weights)
 
 
-def test_a_missing_file_and_a_folder(weights, tmp_path):
-    with pytest.raises(WeightsError, match=r"none\.safetensors"):
+def test_a_missing_file_a_folder_and_a_pipe(weights, tmp_path):
+    with pytest.raises(WeightsError, match=r"none\.safetensors: expected a safetensors file, found none"):
         load_weights(tmp_path / "none.safetensors", *weights)
-    with pytest.raises(WeightsError, match="cannot be read as safetensors"):
-        load_weights(tmp_path, *weights)
+    os.mkfifo(tmp_path / "pipe")  # opened, it would wait for ever
+    for path in (tmp_path, tmp_path / "pipe"):
+        with pytest.raises(WeightsError, match="expected a safetensors file, found something else"):
+            load_weights(path, *weights)
+
+
+def container(header, data=b"", length=None):
+    """A safetensors file as its specification lays it out: the header's length, the header, the data."""
+    text = header if isinstance(header, bytes) else json.dumps(header).encode()
+    return struct.pack("<Q", len(text) if length is None else length) + text + data
+
+
+def entry(start, end, dtype="F32", shape=(2,)):
+    return {"dtype": dtype, "shape": list(shape), "data_offsets": [start, end]}
+
+
+LIES = {
+    "overlapping": container({"params/a": entry(0, 8), "params/b": entry(4, 12)}, bytes(12)),
+    "two names for one place": container({"params/a": entry(0, 8), "params/b": entry(0, 8)}, bytes(8)),
+    "a hole": container({"params/a": entry(0, 8), "params/b": entry(16, 24)}, bytes(24)),
+    "backwards": container({"params/a": entry(8, 0), "params/b": entry(8, 16)}, bytes(16)),
+    "cut short": container({"params/a": entry(0, 8), "params/b": entry(8, 16)}, bytes(15)),
+    "a tail": container({"params/a": entry(0, 8), "params/b": entry(8, 16)}, bytes(17)),
+    "fewer bytes than the shape": container({"params/a": entry(0, 4)}, bytes(4)),
+    "another dtype than the bytes": container({"params/a": entry(0, 8, "F64")}, bytes(8)),
+    "a vast shape": container({"params/a": entry(0, 8, shape=(2**62, 2**62))}, bytes(8)),
+    "a vast offset": container({"params/a": entry(0, 2**63)}, bytes(8)),
+    "a negative offset": container({"params/a": entry(-8, 0)}, bytes(8)),
+    "no offsets": container({"params/a": {"dtype": "F32"}}),
+    "no entry": container({"params/a": [0, 8]}),
+    "no mapping": container([]),
+    "no JSON": container(b"no JSON"),
+    "no text": container(b"\xff" * 8),
+    "deep": container(b'{"a":' * 10_000),
+    "a vast header": container({}, length=2**64 - 1),
+    "a header longer than the file": container({}, length=50 << 20),
+    "a header cut short": container({}, length=1),
+}
+
+
+@pytest.mark.parametrize("lie", LIES)
+def test_a_header_that_lies_is_refused(file, lie):
+    params = {"a": np.zeros(2, np.float32), "b": np.zeros(2, np.float32)}
+    with pytest.raises(WeightsError, match=r"model\.safetensors: cannot be read as safetensors") as caught:
+        load_weights(file(LIES[lie]), params, {})
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "size"),
+    [("F64", 16), ("I32", 8), ("F8_E5M2", 2), ("F8_E4M3", 2), ("C64", 16), ("BF16", 4), ("F4", 1)],
+)
+def test_another_dtype_is_named_even_if_numpy_has_it_not(file, dtype, size):
+    path = file(container({"params/a": entry(0, size, dtype)}, bytes(size)))
+    with pytest.raises(WeightsError, match=r"params/a: expected float32\[2\], got \w+\[2\]$"):
+        load_weights(path, {"a": np.zeros(2, np.float32)}, {})
+
+
+class Trap:
+    """Unpickled, it makes a file."""
+
+    def __init__(self, file):
+        self.file = file
+
+    def __reduce__(self):
+        return (Path.touch, (self.file,))
+
+
+def test_other_formats_are_named_and_nothing_is_unpickled(file, tmp_path):
+    pickled = pickle.dumps({"kernel": Trap(tmp_path / "sprung")})
+    pth, npz = io.BytesIO(), io.BytesIO()
+    with zipfile.ZipFile(pth, "w") as archive:  # as torch.save writes it
+        archive.writestr("model/data.pkl", pickled)
+    np.savez(npz, kernel=np.array([Trap(tmp_path / "sprung")], object))
+    for data, found in {
+        pth.getvalue(): r"a zip archive, as PyTorch's \.pth and NumPy's \.npz are",
+        npz.getvalue(): r"a zip archive, as PyTorch's \.pth and NumPy's \.npz are",
+        pickled: "a pickle",
+        b"\x93NUMPY\x01\x00": r"an array of NumPy \(\.npy\)",
+        b"\x89HDF\r\n\x1a\n": r"an HDF5 file \(\.h5\)",
+    }.items():
+        with pytest.raises(WeightsError, match=f": expected a safetensors file, .* found {found}"):
+            load_weights(file(data), {}, {})
+    assert not (tmp_path / "sprung").exists()
+
+
+def test_of_many_strangers_some_are_named(file):
+    path = file(save({f"params/{i:04}": np.ones(1, np.float32) for i in range(1000)}))
+    with pytest.raises(WeightsError, match=r"unknown params/\d{4}; and 980 more unknown$") as caught:
+        load_weights(path, {}, {})
+    assert str(caught.value).count("unknown params/") == 20
 
 
 def test_names_outside_of_params_and_state_are_strangers(weights, file):
