@@ -29,14 +29,17 @@ HEAVY = (
     "PIL",
     "grain",
     "matplotlib",
+    "mlflow",
     "orbax",
     "pandas",
     "pydantic",
     "rich",
     "ruamel",
     "sklearn",
+    "tensorboardX",
     "torch",
     "typer",
+    "wandb",
 )
 
 MODULES = {

@@ -16,14 +16,16 @@ from fnn.commands.execution import prepare, resolve, warn_of_slow_bfloat16
 from fnn.commands.surroundings import surroundings
 from fnn.data import Dataset
 from fnn.document import write
-from fnn.experiment import Experiment, Parts, build
+from fnn.experiment import Experiment, Parts, build, build_loggers
 from fnn.layer import Layer, Params, State, name_key
 from fnn.training import (
     DivergedError,
     Fit,
+    Loggers,
     Progress,
     Recipe,
     RunFolder,
+    RunInfo,
     evaluate,
     fit,
     initial_state,
@@ -79,6 +81,7 @@ def train(
 
     Warns:
         ExecutionWarning: JAX had started already, otherwise than ``train.execution`` asks for.
+        LoggerWarning: A logger of ``log`` failed; the run goes on without it.
 
     Example:
         >>> import fnn
@@ -89,13 +92,23 @@ def train(
     """
     begin = time.perf_counter()
     prepare(experiment.train.execution)
-    parts = build(experiment, model, data)
+    parts, loggers = build(experiment, model, data), build_loggers(experiment)
     experiment = _resolved(experiment, parts.model)
     out = folder() if folder is not None else None
     execution = experiment.train.execution
-    with kernels.use(execution.kernels, threads=execution.threads):
+    using = kernels.use(execution.kernels, threads=execution.threads)
+    with using, Loggers(loggers, _about(experiment, out)) as told:
         warn_of_slow_bfloat16(experiment.precision)
-        return _run(experiment, parts, out, on_log, on_progress, begin)
+        run = _run(experiment, parts, out, told.before(on_log), on_progress, begin)
+        told.end(run.summary)
+        return run
+
+
+def _about(experiment: Experiment, out: RunFolder | None) -> RunInfo:
+    """What loggers are told of the run."""
+    folder = None if out is None else out.path
+    name = Path(experiment.document.source).stem if folder is None else folder.resolve().name
+    return RunInfo(name or "run", folder, experiment.model_dump())
 
 
 def _resolved(experiment: Experiment, model: Layer) -> Experiment:

@@ -3,6 +3,7 @@
 from fnn.training.advance import compile_steps
 from fnn.training.evaluation import evaluate, predict
 from fnn.training.folder import RunFolder
+from fnn.training.loggers import Logger, Loggers, LoggerWarning, RunInfo
 from fnn.training.loop import Fit, fit
 from fnn.training.meter import DivergedError, Progress
 from fnn.training.step import Recipe, TrainState, initial_state, make_step
@@ -11,9 +12,13 @@ from fnn.training.weights import load_weights, save_weights
 __all__ = [
     "DivergedError",
     "Fit",
+    "Logger",
+    "LoggerWarning",
+    "Loggers",
     "Progress",
     "Recipe",
     "RunFolder",
+    "RunInfo",
     "TrainState",
     "compile_steps",
     "evaluate",

@@ -37,6 +37,7 @@ def test_every_field_has_its_default():
             "log_every": "1 epoch",
             "execution": {"mode": "auto", "kernels": "auto", "threads": None, "deterministic": False},
         },
+        "log": [],
     }
 
 
@@ -66,6 +67,7 @@ def test_every_value_given_is_kept():
             "log_every": 10,
             "execution": {"mode": "step", "kernels": "xla", "threads": 2, "deterministic": True},
         },
+        "log": ["tensorboard", {"mlflow": {"experiment": "x"}}],
     }
     assert check(given).model_dump() == given
 
@@ -229,7 +231,7 @@ def test_fields_lists_every_field_with_type_default_and_meaning():
     for name, value in dump.items():
         expected += [f"{name}.{inner}" for inner in value] if name in ("data", "train") else [name]
     place = expected.index("train.execution")
-    expected[place:] = [f"train.execution.{name}" for name in dump["train"]["execution"]]
+    expected[place : place + 1] = [f"train.execution.{name}" for name in dump["train"]["execution"]]
     assert [row[0] for row in rows] == expected
     table = {name: (kind, default) for name, kind, default, _ in rows}
     assert table["seed"] == ("int", "0")
