@@ -60,8 +60,8 @@ class Logger(Protocol):
     says ``status`` (``diverged``, ``interrupted``, ``failed``), ``step`` and ``epoch`` alone.
 
     What it is given is its own to change. An exception in any call becomes one warning, and the logger is not
-    called again: the run goes on, and no bit of it depends on a logger. A call that does not return holds the
-    run up, though: a logger that waits for something must set itself a limit.
+    called again: the run goes on, and no bit of it depends on a logger. The run waits for each call, though,
+    and for good for one that does not return: a logger that waits for something must set itself a limit.
 
     Example:
         In a module that ``--import`` names; a config then says ``log: [{printed: {digits: 2}}]``.
