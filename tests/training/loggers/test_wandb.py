@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import struct
+import time
 
 import pytest
 
@@ -107,17 +108,31 @@ def test_a_wandb_that_fails_is_a_warning(install, about):
 def chunks(data):
     """The records of a file of wandb's: LevelDB's log format below a head of 7 bytes."""
     at, parts = 7, []
-    while at < len(data):
+    while at + 7 <= len(data):
         left = 32768 - at % 32768
         if left < 7:
             at += left
             continue
         length, kind = struct.unpack("<HB", data[at + 4 : at + 7])
+        if at + 7 + length > len(data):
+            return  # not written to its end yet
         parts.append(data[at + 7 : at + 7 + length])
         at += 7 + length
         if kind in (1, 4):  # whole, or the last part
             yield b"".join(parts)
             parts = []
+
+
+def written(file):
+    """The records of a file; the last are written by a process of wandb's after ``finish`` came back."""
+    from wandb.proto.wandb_internal_pb2 import Record
+
+    deadline = time.monotonic() + 20
+    while True:
+        records = [Record.FromString(chunk) for chunk in chunks(file.read_bytes())]
+        if any(record.HasField("exit") for record in records) or time.monotonic() > deadline:
+            return records
+        time.sleep(0.01)
 
 
 @pytest.fixture
@@ -133,13 +148,11 @@ def offline(here, monkeypatch):
 
 @ANY_NOISE
 def test_wandb_itself_writes_every_number(offline, experiment, here):
-    from wandb.proto.wandb_internal_pb2 import Record
-
     run = fnn.train(
         experiment({"wandb": {"project": "p", "tags": ["t"]}}), folder=lambda: RunFolder.create("run", "a")
     )
     (file,) = here.glob("run/wandb/offline-run-*/*.wandb")
-    records = [Record.FromString(chunk) for chunk in chunks(file.read_bytes())]
+    records = written(file)
     begun = next(record.run for record in records if record.HasField("run"))
     known = json.loads((here / "run/loggers.json").read_text())
     assert (begun.run_id, begun.project, begun.display_name) == (known["wandb"], "p", "run")
