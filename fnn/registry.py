@@ -7,7 +7,7 @@ from typing import Any, Literal, TypeVar, overload
 
 from fnn.layer import Layer
 
-Group = Literal["layer", "source", "augment", "loss", "metric"]
+Group = Literal["layer", "source", "augment", "loss", "metric", "logger"]
 T = TypeVar("T")
 
 registry: dict[str, dict[str, Any]] = {
@@ -16,6 +16,7 @@ registry: dict[str, dict[str, Any]] = {
     "augment": {},
     "loss": {},
     "metric": {},
+    "logger": {},
 }
 """By group and name, what ``register`` was given: a constructor, or a value such as ``fnn.relu``."""
 
@@ -25,7 +26,7 @@ def register(item: T, /) -> T: ...
 @overload
 def register(*, group: Group) -> Callable[[T], T]: ...
 def register(item: Any = None, /, *, group: Group = "layer") -> Any:
-    """Make a layer, model, data source, augmentation, loss or metric known to configs by its name.
+    """Make a layer, model, data source, augmentation, loss, metric or logger known to configs by its name.
 
     A function is known by its own name, a layer value by its kind. Bare, as
     ``@fnn.register``, it registers a layer or model; ``@fnn.register(group="source")``

@@ -142,6 +142,26 @@ def test_a_users_own_layer_comes_in_by_import(here):
     assert "unknown layer 'bottleneck'" in done.stderr
 
 
+def test_a_users_own_logger_that_fails_is_a_line_and_the_run_goes_on(here):
+    (here / "my_logger.py").write_text(
+        "import fnn\n\n\n@fnn.register(group='logger')\nclass webhook:\n"
+        "    def __init__(self, url: str): self.url = url\n"
+        "    def begin(self, run): print(run.name, self.url)\n"
+        "    def record(self, record): raise OSError('unreachable')\n"
+        "    def end(self, summary): print('never')\n"
+    )
+    command = [ROOT / "train.py", "tiny.yaml", "log=[{webhook: there}]", "--import", "my_logger"]
+    done = spawned(*command, "--out", "out")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[0] == "out there"
+    assert "never" not in done.stdout
+    assert [line for line in done.stderr.splitlines() if line.startswith("warning: ")] == [
+        "warning: the logger webhook failed and is not called again, the run goes on; "
+        "record: OSError: unreachable"
+    ]
+    assert json.loads((here / "out" / "summary.json").read_text())["status"] == "completed"
+
+
 def test_an_interrupted_run_is_one_line_and_exit_code_130(here):
     script = (
         "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler);"
@@ -212,6 +232,11 @@ MISTAKES = {
         TINY.replace("sgd", "sdg"),
         [],
         "tiny.yaml:8: optimizer.sdg: unknown optimizer 'sdg'; nearest: sgd",
+    ),
+    "an unknown logger": (
+        TINY + "log: [tensorbord]\n",
+        [],
+        "tiny.yaml:12: log.0: unknown logger 'tensorbord'; nearest: tensorboard",
     ),
     "an override's key": (
         TINY,

@@ -29,6 +29,7 @@ HEAVY = (
     "PIL",
     "grain",
     "matplotlib",
+    "mlflow",
     "orbax",
     "pandas",
     "pooch",
@@ -37,8 +38,10 @@ HEAVY = (
     "rich",
     "ruamel",
     "sklearn",
+    "tensorboardX",
     "torch",
     "typer",
+    "wandb",
 )
 
 MODULES = {

@@ -42,7 +42,7 @@ def test_the_groups_are_those_of_the_type() -> None:
 
 def test_an_unknown_group_is_refused() -> None:
     with pytest.raises(
-        ValueError, match="group must be one of layer, source, augment, loss, metric, got 'layers'"
+        ValueError, match="group must be one of layer, source, augment, loss, metric, logger, got 'layers'"
     ):
         register(group="layers")(lambda: None)  # type: ignore[call-overload]
 

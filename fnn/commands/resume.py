@@ -10,7 +10,7 @@ from typing import Any
 from fnn.choices import ConfigError, Path, dotted, shown
 from fnn.experiment import Experiment, read
 from fnn.training import Checkpoint, Checkpoints, RunFolder
-from fnn.training.folder import CONFIG, SUMMARY
+from fnn.training.folder import CHECKPOINTS, CONFIG, SUMMARY
 
 MAY_CHANGE = {("train", "epochs"), ("train", "log_every"), ("train", "checkpoint")}
 """What decides no bit of a step that was done already."""
@@ -32,14 +32,19 @@ class Start:
     log: list[dict[str, Any]] = field(default_factory=list)
 
     @property
+    def step(self) -> int:
+        """Steps that are done."""
+        return 0 if self.checkpoint is None else self.checkpoint.step
+
+    @property
     def message(self) -> str:
         """What a user should know."""
         if self.checkpoint is None:
             return "there is no checkpoint yet: beginning at step 0"
-        return f"going on from step {self.checkpoint.step}"
+        return f"going on from step {self.step}"
 
 
-def find_start(folder: RunFolder, checkpoints: Checkpoints) -> Start:
+def find_start(folder: RunFolder) -> Start:
     """The newest sound checkpoint of a run's folder, whose log is cut to it.
 
     Raises:
@@ -49,7 +54,7 @@ def find_start(folder: RunFolder, checkpoints: Checkpoints) -> Start:
     Warns:
         CheckpointWarning: A newer one is damaged.
     """
-    checkpoint = checkpoints.newest()
+    checkpoint = Checkpoints(folder.path / CHECKPOINTS).newest()
     return Start(checkpoint, folder.cut(0 if checkpoint is None else checkpoint.step))
 
 

@@ -17,16 +17,18 @@ from fnn.commands.resume import Start, adopt, ended, find_start
 from fnn.commands.surroundings import surroundings
 from fnn.data import Dataset
 from fnn.document import write
-from fnn.experiment import Experiment, Parts, build
+from fnn.experiment import Experiment, Parts, build, build_loggers
 from fnn.layer import Layer, Params, State, name_key
 from fnn.training import (
     Checkpoints,
     DivergedError,
     Fit,
     Keeper,
+    Loggers,
     Progress,
     Recipe,
     RunFolder,
+    RunInfo,
     Selection,
     Stopped,
     evaluate,
@@ -99,6 +101,7 @@ def train(
     Warns:
         ExecutionWarning: JAX had started already, otherwise than ``train.execution`` asks for.
         CheckpointWarning: A checkpoint is damaged; an older one is taken.
+        LoggerWarning: A logger of ``log`` failed; the run goes on without it.
 
     Example:
         >>> import fnn
@@ -113,17 +116,25 @@ def train(
         if out is not None:
             experiment = adopt(experiment, out, fork)
         prepare(experiment.train.execution)
-        parts = build(experiment, model, data)
+        parts, loggers = build(experiment, model, data), build_loggers(experiment)
         experiment = _resolved(experiment, parts.model)
         if out is not None and (summary := ended(out, experiment)) is not None:
             return _loaded(parts, out, summary)
         if folder is not None and out is None:
             out = folder()
-        listeners = _Listeners(on_log, on_progress or (lambda progress: None), on_message, stopped)
+        start = Start()
+        if out is not None and resume:
+            start = find_start(out)
+            on_message(f"{out.path}: {start.message}")
         execution = experiment.train.execution
-        with kernels.use(execution.kernels, threads=execution.threads):
+        using = kernels.use(execution.kernels, threads=execution.threads)
+        with using, Loggers(loggers, _about(experiment, out, start)) as told:
             warn_of_slow_bfloat16(experiment.precision)
-            return _run(experiment, parts, out, listeners, resume, begin)
+            tell = on_progress or (lambda progress: None)
+            listeners = _Listeners(told.before(on_log), tell, on_message, stopped)
+            run = _run(experiment, parts, out, listeners, start, begin)
+            told.end(run.summary)
+            return run
     finally:
         if out is not None:
             out.close()
@@ -133,10 +144,17 @@ def train(
 class _Listeners:
     """Who is told of a run, and asked whether it is to stop; see `train`."""
 
-    on_log: Callable[[dict[str, Any]], None] | None
+    on_log: Callable[[dict[str, Any]], None]
     on_progress: Callable[[Progress], None]
     on_message: Callable[[str], None]
     stopped: Callable[[], bool]
+
+
+def _about(experiment: Experiment, out: RunFolder | None, start: Start) -> RunInfo:
+    """What loggers are told of the run."""
+    folder = None if out is None else out.path
+    name = Path(experiment.document.source).stem if folder is None else folder.resolve().name
+    return RunInfo(name or "run", folder, experiment.model_dump(), start.step)
 
 
 def _resolved(experiment: Experiment, model: Layer) -> Experiment:
@@ -152,17 +170,12 @@ def _run(
     parts: Parts,
     out: RunFolder | None,
     listeners: _Listeners,
-    resume: bool,
+    start: Start,
     begin: float,
 ) -> Run:
     recipe = make_recipe(experiment, parts)
-    checkpoints = (
-        None if out is None else Checkpoints(out.path / CHECKPOINTS, experiment.train.checkpoint.keep)
-    )
-    start = Start()
-    if resume and out is not None and checkpoints is not None:
-        start = find_start(out, checkpoints)
-        listeners.on_message(f"{out.path}: {start.message}")
+    keep = experiment.train.checkpoint.keep
+    checkpoints = None if out is None else Checkpoints(out.path / CHECKPOINTS, keep)
     config = write(experiment.model_dump(), head=experiment.document.origin())
     _write(out, CONFIG, config)
     log = start.log

@@ -23,7 +23,7 @@ from fnn.losses import l2_penalty
 from fnn.metrics import Metric, default_metrics
 from fnn.optim.clock import Clock
 from fnn.registry import registry
-from fnn.training import Period
+from fnn.training import Logger, Period
 from fnn.trees import KERNELS, first_match, mask, paths
 
 _SPAN = re.compile(r"(\d+(?:\.\d+)?) *(second|minute)s?")
@@ -176,6 +176,27 @@ def build_data(section: DataSection) -> Dataset:
         arguments = {**given, "path": section.path}
     dataset: Dataset = call(source, name, arguments, path, plain)
     return dataset
+
+
+def build_loggers(experiment: Experiment) -> dict[str, Logger]:
+    """The loggers that a config names, by name; they write nothing before they begin.
+
+    They are no part of ``build``, so that what does not train needs none of their libraries.
+
+    Raises:
+        ConfigError: A name or an argument does not fit, is there twice, or its library is not installed.
+    """
+    loggers: dict[str, Logger] = {}
+    with experiment.document.located():
+        for i, choice in enumerate(experiment.log):
+            name, arguments, path = read_choice(choice, ("log", i))
+            if name in loggers:
+                raise ConfigError(path, f"{name} is there already, and a run has one logger of a name")
+            logger = call(find(name, registry["logger"], "logger", path), name, arguments, path, plain)
+            if not isinstance(logger, Logger):
+                raise ConfigError(path, f"{name} made no logger: expected one with begin, record and end")
+            loggers[name] = logger
+    return loggers
 
 
 def _inputs(dataset: Dataset, batch: int, dtype: Any) -> jax.ShapeDtypeStruct:

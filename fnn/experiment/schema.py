@@ -126,6 +126,7 @@ class Experiment(Section):
         {"adam": 1e-3}, description="any optimiser of optax, with its own arguments; a list is a chain"
     )
     train: TrainSection = Field(TrainSection(), description="how long, and in what steps")
+    log: list[Choice] = Field([], description="where the log goes, too: tensorboard, wandb, mlflow")
     _document: Document = PrivateAttr(default_factory=lambda: Document({}))
 
     @property

@@ -5,6 +5,7 @@ from fnn.training.checkpoint import Checkpoint, CheckpointError, Checkpoints, Ch
 from fnn.training.evaluation import evaluate, predict
 from fnn.training.folder import RunFolder
 from fnn.training.keeper import Keeper, Period, Stopped
+from fnn.training.loggers import Logger, Loggers, LoggerWarning, RunInfo
 from fnn.training.loop import Fit, fit
 from fnn.training.meter import DivergedError, Progress
 from fnn.training.selection import Selection
@@ -19,10 +20,14 @@ __all__ = [
     "DivergedError",
     "Fit",
     "Keeper",
+    "Logger",
+    "LoggerWarning",
+    "Loggers",
     "Period",
     "Progress",
     "Recipe",
     "RunFolder",
+    "RunInfo",
     "Selection",
     "Stopped",
     "TrainState",

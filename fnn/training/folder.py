@@ -18,8 +18,7 @@ except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
 CONFIG, METRICS, SUMMARY, WEIGHTS = "config.yaml", "metrics.jsonl", "summary.json", "model.safetensors"
-FILES = (CONFIG, METRICS, SUMMARY, WEIGHTS)
-CHECKPOINTS = "checkpoints"
+CHECKPOINTS, LOGGERS, TENSORBOARD = "checkpoints", "loggers.json", "tensorboard"
 
 
 class FolderError(ValueError):
@@ -63,10 +62,11 @@ class RunFolder:
             )
         folder = cls(path)
         with _named(path, "cannot be emptied"):
-            for name in FILES:
+            for name in (CONFIG, METRICS, SUMMARY, WEIGHTS, LOGGERS):
                 (path / name).unlink(missing_ok=True)
-            if (path / CHECKPOINTS).exists():
-                shutil.rmtree(path / CHECKPOINTS)
+            for name in (CHECKPOINTS, TENSORBOARD):
+                if (path / name).exists():
+                    shutil.rmtree(path / name)
         return folder
 
     @classmethod

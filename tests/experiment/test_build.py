@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+import sys
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,7 +13,7 @@ import pytest
 import fnn
 from fnn.choices import ConfigError, dotted
 from fnn.data import DataError, Dataset, Split
-from fnn.experiment import build, check
+from fnn.experiment import build, build_loggers, check
 
 PICTURES = {"source": {"synthetic": {"shape": [4, 4, 1], "classes": 3, "size": 24}}}
 VECTORS = {"source": {"synthetic": {"shape": [5], "classes": 3, "size": 24}}}
@@ -336,3 +339,54 @@ def test_a_name_or_an_argument_that_is_unknown_is_refused_with_the_nearest(confi
     text, place = refused(**config)
     assert place == dotted(path)
     assert message in text
+
+
+# ---------------------------------------------------------------- loggers
+
+
+def logger_error(*log):
+    with pytest.raises(ConfigError) as caught:
+        build_loggers(check({"model": MODEL, "log": list(log)}))
+    return str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("log", "message"),
+    [
+        (["tensorbord"], "log.0: unknown logger 'tensorbord'; nearest: tensorboard"),
+        (["mine", {"mine": "b"}], "log.1.mine: mine is there already, and a run has one logger of a name"),
+        ([{"mine": {"plce": "a"}}], "log.0.mine.plce: unknown argument of mine; nearest: place"),
+        ([{"mine": 3}], "log.0.mine: expected a valid string, got 3"),
+        ([{"mine": "a", "other": "b"}], "log.0: expected one name with its arguments, got 2: mine, other"),
+        (["odd"], "log.0: odd made no logger: expected one with begin, record and end"),
+    ],
+)
+def test_a_logger_that_does_not_fit(log, message):
+    @fnn.register(group="logger")
+    class mine:  # noqa: N801
+        def __init__(self, place: str = "here"):
+            self.place = place
+
+        def begin(self, run): ...
+        def record(self, record): ...
+        def end(self, summary): ...
+
+    @fnn.register(group="logger")
+    def odd():
+        return print
+
+    assert logger_error(*log).startswith(message)
+    assert build_loggers(check({"model": MODEL, "log": [{"mine": "there"}]}))["mine"].place == "there"
+
+
+@pytest.mark.parametrize(
+    ("name", "library"), [("tensorboard", "tensorboardX"), ("wandb", "wandb"), ("mlflow", "mlflow")]
+)
+def test_a_logger_whose_library_is_not_installed(monkeypatch, name, library):
+    monkeypatch.setitem(sys.modules, library, None)
+    experiment = check({"model": MODEL, "data": PICTURES, "log": [name]})
+    message = f"log.0: {name} needs the library {library}: pip install 'fnn[{name}]'"
+    assert logger_error(name) == message
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        fnn.train(experiment, folder=lambda: pytest.fail("made"))
+    assert build(experiment).steps_per_epoch == 1, "what does not train needs no logger"

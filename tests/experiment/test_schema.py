@@ -41,6 +41,7 @@ def test_every_field_has_its_default():
             "checkpoint": {"every": "1 epoch", "spacing": 5.0, "keep": 2},
             "execution": {"mode": "auto", "kernels": "auto", "threads": None, "deterministic": False},
         },
+        "log": [],
     }
 
 
@@ -74,6 +75,7 @@ def test_every_value_given_is_kept():
             "checkpoint": {"every": "5 minutes", "spacing": 0.0, "keep": 1},
             "execution": {"mode": "step", "kernels": "xla", "threads": 2, "deterministic": True},
         },
+        "log": ["tensorboard", {"mlflow": {"experiment": "x"}}],
     }
     assert check(given).model_dump() == given
 

@@ -47,9 +47,7 @@ def test_a_folder_is_made_with_those_above_it(here):
 
 def test_a_folder_with_something_in_it_is_refused(here):
     RunFolder.create("run", "digits").write("summary.json", "{}")
-    with pytest.raises(
-        FolderError, match=r"run exists and is not empty: choose another --out, --resume or"
-    ):
+    with pytest.raises(FolderError, match=r"run exists and is not empty: choose another --out, --resume or"):
         RunFolder.create("run", "digits")
     assert (here / "run" / "summary.json").read_text() == "{}"
 
