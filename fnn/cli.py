@@ -97,6 +97,23 @@ def _check_options(out: Path | None, overwrite: bool, resume: bool, fork: bool) 
         raise ConfigError((), "--resume goes with --out DIR, and not with --overwrite")
 
 
+def evaluate(
+    run: Annotated[Path, typer.Argument(help="a run's folder", show_default=False)],
+    split: Annotated[str, typer.Option(metavar="PART", help="train, validation or test")] = "test",
+    json: Json = False,
+    modules: Import = None,
+) -> None:
+    """Evaluate a run's model on a part of its data."""
+    from fnn.commands.console import figures
+    from fnn.commands.evaluate import evaluate_run
+    from fnn.training.folder import to_json
+
+    with _clear_errors():
+        _import(modules)
+        found = evaluate_run(run, split)
+    print(to_json(found, indent=2) if json else f"{split} {figures(found)}")
+
+
 def summary(config: Config, overrides: Overrides = None, modules: Import = None) -> None:
     """Print a config's model as a table: path, output shape, parameters, FLOPs."""
     from fnn.commands.summary import summarise
@@ -175,7 +192,7 @@ def main() -> None:
     """The console script ``fnn``."""
     app, data = _app(), _app("Data sets with a public address.")
     app.command(help=_train_help())(train)
-    for command in (summary, bench, doctor):
+    for command in (evaluate, summary, bench, doctor):
         app.command()(command)
     data.command()(get)
     data.command()(check)
@@ -214,13 +231,18 @@ def _train_help() -> str:
 def _read(config: Path, overrides: list[str] | None, modules: list[str] | None) -> Experiment:
     from fnn.experiment import read
 
+    _import(modules)
+    return read(config, overrides or [])
+
+
+def _import(modules: list[str] | None) -> None:
+    """The user's own modules, from where the user is."""
     sys.path.insert(0, str(Path.cwd()))
     for module in modules or []:
         try:
             importlib.import_module(module)
         except ModuleNotFoundError as error:
             raise ConfigError((), f"--import {module}: {error}") from None
-    return read(config, overrides or [])
 
 
 @contextmanager

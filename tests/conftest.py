@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Iterator
 from contextlib import nullcontext
 from pathlib import Path
@@ -13,6 +14,9 @@ import pytest
 from fnn.registry import registry
 
 TESTS = Path(__file__).parent
+if "PYTEST_XDIST_WORKER" not in os.environ:  # the workers inherit it
+    _CACHE = tempfile.TemporaryDirectory(prefix="fnn-tests-")
+    os.environ["XDG_CACHE_HOME"] = _CACHE.name
 # Not where optax updates parameters: its Adam and its cosine schedules need the standard promotion.
 STRICT = {
     "layers",

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import warnings
+from pathlib import Path
+from typing import Any
 
 import jax
 
 from fnn import kernels
 from fnn.choices import ConfigError
+from fnn.data.files import cache_folder
 from fnn.experiment.schema import ExecutionSection
 from fnn.layer import Layer
 from fnn.repeat import slow_in_a_loop
@@ -21,17 +25,30 @@ class ExecutionWarning(UserWarning):
 
 
 def prepare(execution: ExecutionSection) -> None:
-    """Set what JAX reads when it starts: the CPUs of this process, and the flags of XLA.
+    """Set what JAX reads when it starts: the CPUs of this process, the flags of XLA, where programs are kept.
 
     Where JAX has started already, nothing is done.
     """
     if _started():
         return
+    _keep_programs(cache_folder() / "programs")
     if execution.threads is not None and hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: execution.threads])
     flags = os.environ.get("XLA_FLAGS", "")
     if execution.deterministic and DETERMINISTIC not in flags:
         os.environ["XLA_FLAGS"] = f"{flags} {DETERMINISTIC}".strip()
+
+
+def _keep_programs(folder: Path) -> None:
+    """Let XLA keep what it compiles for the next start, unless the user said where to."""
+    config: Any = jax.config
+    if config.jax_compilation_cache_dir is not None or not config.jax_enable_compilation_cache:
+        return
+    with contextlib.suppress(OSError):  # a home that cannot be written
+        folder.mkdir(parents=True, exist_ok=True)
+        if os.access(folder, os.W_OK):
+            jax.config.update("jax_compilation_cache_dir", str(folder))
+            jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 
 
 def resolve(execution: ExecutionSection, model: Layer) -> ExecutionSection:

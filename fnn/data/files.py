@@ -24,8 +24,12 @@ def data_roots() -> list[Path]:
     These are ``$FNN_DATA`` if it is set, ``./data``, and ``fnn`` in the user's cache folder.
     """
     named = os.environ.get("FNN_DATA")
-    cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return [expand(root) for root in (named, "data", os.path.join(cache, "fnn")) if root]
+    return [expand(root) for root in (named, "data") if root] + [cache_folder()]
+
+
+def cache_folder() -> Path:
+    """``fnn`` in the user's cache folder."""
+    return expand(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "fnn"
 
 
 def candidates(path: FilePath | None, names: Iterable[str]) -> list[Path]:

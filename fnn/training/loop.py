@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
 
 import jax
@@ -19,6 +20,7 @@ from fnn.training.checkpoint import Checkpoint
 from fnn.training.evaluation import evaluate
 from fnn.training.keeper import Keeper, Period, restore
 from fnn.training.meter import DivergedError, Meter, Progress, Record
+from fnn.training.retrace import watch_retraces
 from fnn.training.selection import Selection
 from fnn.training.step import Recipe, TrainState
 
@@ -92,6 +94,9 @@ def fit(
         DivergedError: The loss, the gradient or an update is not finite.
         Stopped: The keeper was asked to stop the run.
         CheckpointError: A checkpoint cannot be written, or the one to go on from does not fit.
+
+    Warns:
+        RetraceWarning: Something is traced again after the first epoch.
     """
     data = jnp.asarray(dataset.train.inputs), jnp.asarray(dataset.train.targets)
     n, steps = len(dataset.train), steps_per_epoch(len(dataset.train), batch_size)
@@ -115,29 +120,33 @@ def fit(
         train_state = restore(resume, train_state, meter, selection)
     keeper.begin(train_state, meter.step)
     count, block = steps_per_call or 1, -1
-    while meter.step < meter.steps and not (selection is not None and selection.exhausted):
-        if meter.step // (together * steps) != block:  # the epochs whose orders are at hand
-            block = meter.step // (together * steps)
-            order = orders(block * together)
-        first = meter.step - block * together * steps
-        last = min((block + 1) * together * steps, meter.steps, keeper.limit(meter.step))
-        done = min(count, int(last) - meter.step)
-        started = time.perf_counter()
-        train_state, logs = advance(train_state, order, first, done)
-        seconds = time.perf_counter() - started
-        try:
-            meter.read(logs, seconds)
-        except DivergedError as error:
-            train_state = keeper.go_back(error, meter.step)
-        if steps_per_call is None:
-            count = max(1, min(GROWTH * count, int(CALL / seconds * done)))
-        better = False
-        if dataset.validation is not None and meter.step % steps == 0:
-            params, state = recipe.evaluated(train_state), train_state.state
-            figures = evaluate(recipe, params, state, dataset.validation)
-            on_log({"step": meter.step, "epoch": meter.epoch, "split": "validation", **figures})
-            better = selection is not None and selection.judge(figures, meter.step, params, state)
-        keeper.after(train_state, meter, selection, better)
+    begun, watched = meter.step, False
+    with ExitStack() as watching:
+        while meter.step < meter.steps and not (selection is not None and selection.exhausted):
+            if meter.step // (together * steps) != block:  # the epochs whose orders are at hand
+                block = meter.step // (together * steps)
+                order = orders(block * together)
+            first = meter.step - block * together * steps
+            last = min((block + 1) * together * steps, meter.steps, keeper.limit(meter.step))
+            done = min(count, int(last) - meter.step)
+            started = time.perf_counter()
+            train_state, logs = advance(train_state, order, first, done)
+            seconds = time.perf_counter() - started
+            try:
+                meter.read(logs, seconds)
+            except DivergedError as error:
+                train_state = keeper.go_back(error, meter.step)
+            if steps_per_call is None:
+                count = max(1, min(GROWTH * count, int(CALL / seconds * done)))
+            better = False
+            if dataset.validation is not None and meter.step % steps == 0:
+                params, state = recipe.evaluated(train_state), train_state.state
+                figures = evaluate(recipe, params, state, dataset.validation)
+                on_log({"step": meter.step, "epoch": meter.epoch, "split": "validation", **figures})
+                better = selection is not None and selection.judge(figures, meter.step, params, state)
+            if not watched and meter.step >= begun + steps:
+                watched = watching.enter_context(watch_retraces())
+            keeper.after(train_state, meter, selection, better)
     return Fit(train_state, compiled - begin, meter.seconds(), meter.skipped)
 
 

@@ -186,3 +186,49 @@ def test_a_warning_of_the_command_line_is_one_line(tmp_path):
     assert warned == [
         f"warning: train.execution.threads is 1000, and JAX runs on {present}: the last bits may differ"
     ]
+
+
+# ---------------------------------------------------------------- programs that are kept
+
+START = """
+import jax, logging, sys
+hits = []
+class Heard(logging.Handler):
+    def emit(self, record):
+        hits.append(record.getMessage())
+logging.getLogger("jax").addHandler(Heard())
+logging.getLogger("jax").setLevel(logging.DEBUG)
+logging.getLogger("jax").propagate = False
+from fnn.commands.execution import prepare
+from fnn.experiment.schema import ExecutionSection
+prepare(ExecutionSection())
+jax.jit(lambda x: 2 * x + 1)(jax.numpy.ones(3)).block_until_ready()
+print(sum("Persistent compilation cache hit for 'jit__lambda'" in hit for hit in hits))
+"""
+
+
+def started(home, **environment):
+    """How many programs a new process took from the cache below a home folder."""
+    made = {**os.environ, "HOME": str(home), "JAX_PLATFORMS": "cpu", **environment}
+    made.pop("XDG_CACHE_HOME", None)
+    command = [sys.executable, "-c", START]
+    done = subprocess.run(command, capture_output=True, text=True, env=made, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert not done.stderr
+    return int(done.stdout)
+
+
+def test_the_second_start_takes_its_programs_from_the_users_cache_folder(tmp_path):
+    assert [started(tmp_path), started(tmp_path)] == [0, 1]
+    assert list((tmp_path / ".cache" / "fnn" / "programs").iterdir())
+
+
+def test_no_program_is_kept_where_the_user_does_not_want_it_or_nothing_can_be_written(tmp_path):
+    assert [started(tmp_path, JAX_ENABLE_COMPILATION_CACHE="0") for _ in range(2)] == [0, 0]
+    assert not (tmp_path / ".cache").exists()
+    elsewhere = str(tmp_path / "elsewhere")
+    started(tmp_path, JAX_COMPILATION_CACHE_DIR=elsewhere, JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS="0")
+    assert os.listdir(elsewhere)
+    assert not (tmp_path / ".cache").exists()
+    (tmp_path / "file").write_text("")
+    assert started(tmp_path / "file") == 0

@@ -1,0 +1,60 @@
+"""Evaluate a run once more: the figures of any part of its data."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from fnn import kernels
+from fnn.choices import ConfigError
+from fnn.commands.execution import prepare
+from fnn.commands.train import make_recipe
+from fnn.experiment import Parts, build, read
+from fnn.layer import Params, State, name_key
+from fnn.training import Checkpoints, Recipe, evaluate, initial_state, load_weights
+from fnn.training.folder import CHECKPOINTS, CONFIG, WEIGHTS
+from fnn.training.snapshot import below, put
+
+PARTS = ("train", "validation", "test")
+
+
+def evaluate_run(folder: Path, part: str = "test") -> dict[str, Any]:
+    """Loss and metrics of a run's model, to the last digit as the run itself measured them.
+
+    Args:
+        folder: The run's. If it has not ended, its newest sound checkpoint is evaluated.
+        part: Of the data set of its config: ``train``, ``validation`` or ``test``.
+
+    Raises:
+        ConfigError: The folder holds no run, or its data set has no such part.
+        WeightsError: The weights are damaged, or of another model.
+        CheckpointError: No checkpoint is sound.
+    """
+    if part not in PARTS:
+        raise ConfigError((), f"expected one of the parts {', '.join(PARTS)}, got {part!r}")
+    if not (folder / CONFIG).is_file():
+        raise ConfigError((), f"{folder} holds no run: expected {CONFIG} in it")
+    experiment = read(folder / CONFIG)
+    prepare(experiment.train.execution)
+    parts = build(experiment)
+    split = getattr(parts.dataset, part)
+    if split is None or split.targets is None:
+        raise ConfigError((), f"{folder}: its data set has no {part} part")
+    execution = experiment.train.execution
+    with kernels.use(execution.kernels, threads=execution.threads):
+        recipe = make_recipe(experiment, parts)
+        params, state = _model(folder, recipe, parts)
+        return evaluate(recipe, params, state, split)
+
+
+def _model(folder: Path, recipe: Recipe, parts: Parts) -> tuple[Params, State]:
+    if (folder / WEIGHTS).exists():
+        return load_weights(folder / WEIGHTS, parts.params, parts.state)
+    checkpoint = Checkpoints(folder / CHECKPOINTS).newest()
+    if checkpoint is None:
+        raise ConfigError((), f"{folder}: there is neither {WEIGHTS} nor a checkpoint yet")
+    example = initial_state(recipe, name_key(jax.random.key(0), "init"), parts.dataset.train.inputs[:1])
+    train_state = put(below("train", checkpoint.read()), example)
+    return recipe.evaluated(train_state), train_state.state

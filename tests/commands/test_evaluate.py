@@ -1,0 +1,66 @@
+"""fnn.commands.evaluate: the figures that the run itself measured, to the last digit."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+import fnn
+from fnn.choices import ConfigError
+from fnn.commands.evaluate import evaluate_run
+from fnn.experiment import check
+from fnn.training import RunFolder, Stopped
+from fnn.training.weights import WeightsError
+
+EXPERIMENT = check(
+    {
+        "precision": "bfloat16",
+        "data": {"source": "digits", "validation": 0.1},
+        "model": ["flatten", {"dense": 16}, "batch_norm", "relu", {"dropout": 0.1}, {"dense": 10}],
+        "train": {"epochs": 3, "batch_size": 100, "ema": 0.9, "checkpoint": {"spacing": 0.0}},
+    }
+)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("evaluated") / "run"
+    return fnn.train(EXPERIMENT, folder=lambda: RunFolder.create(folder, "digits"))
+
+
+def test_the_figures_are_those_of_the_run_to_the_last_digit(run):
+    assert evaluate_run(run.folder) == run.summary["test"]
+    last = [record for record in run.log if record["split"] == "validation"][-1]
+    assert evaluate_run(run.folder, "validation") == {name: last[name] for name in ("loss", "accuracy")}
+    assert set(evaluate_run(run.folder, "train")) == {"loss", "accuracy"}
+
+
+def test_a_run_that_was_stopped_is_evaluated_at_its_newest_checkpoint(run, tmp_path):
+    asked = iter([False, False, False])
+
+    def stopped():
+        return next(asked, True)
+
+    with pytest.raises(Stopped):
+        fnn.train(EXPERIMENT, folder=lambda: RunFolder.create(tmp_path / "cut", "digits"), stopped=stopped)
+    step = max(int(folder.name) for folder in (tmp_path / "cut" / "checkpoints").iterdir())
+    assert 0 < step < run.summary["step"]
+    figures = evaluate_run(tmp_path / "cut", "validation")
+    records = [json.loads(line) for line in (tmp_path / "cut" / "metrics.jsonl").read_text().splitlines()]
+    same = [r for r in records if r["split"] == "validation" and r["step"] == step]
+    assert all(figures == {name: r[name] for name in ("loss", "accuracy")} for r in same)
+    assert figures != evaluate_run(run.folder, "validation")
+
+
+def test_what_cannot_be_evaluated_is_one_clear_line(run, tmp_path):
+    with pytest.raises(ConfigError, match=r"holds no run: expected config.yaml in it"):
+        evaluate_run(tmp_path)
+    with pytest.raises(ConfigError, match=r"expected one of the parts train, validation, test, got 'tset'"):
+        evaluate_run(run.folder, "tset")
+    (tmp_path / "config.yaml").write_text((run.folder / "config.yaml").read_text())
+    with pytest.raises(ConfigError, match=r"there is neither model.safetensors nor a checkpoint yet"):
+        evaluate_run(tmp_path)
+    (tmp_path / "model.safetensors").write_bytes(b"damaged")
+    with pytest.raises(WeightsError, match=r"model\.safetensors"):
+        evaluate_run(tmp_path)
