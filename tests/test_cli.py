@@ -85,6 +85,7 @@ def test_train_py_trains_and_says_the_result_and_the_folder(here):
     assert "# train.epochs=2" in (here / "out" / "config.yaml").read_text().splitlines()
 
 
+@pytest.mark.slow
 def test_fnn_train_is_the_same_command(typed, here):
     main = "from fnn.cli import main; main()"
     done = spawned("-c", main, "train", "tiny.yaml", "seed=1", "--out", "one")
@@ -94,6 +95,7 @@ def test_fnn_train_is_the_same_command(typed, here):
     assert one["params_sha256"] == two["params_sha256"]
 
 
+@pytest.mark.slow
 def test_without_out_a_run_gets_the_lowest_free_number(typed, here):
     code, out, _ = typed("tiny.yaml")
     assert code == 0
@@ -128,6 +130,7 @@ def test_a_run_that_diverges_is_one_line_and_exit_code_1(typed):
     assert "Traceback" not in err
 
 
+@pytest.mark.slow
 def test_a_users_own_layer_comes_in_by_import(here):
     (here / "my_layers.py").write_text(
         "import fnn\n\n\n@fnn.register\ndef bottleneck(features: int, narrow: int = 2) -> fnn.Layer:\n"
@@ -162,6 +165,7 @@ def test_a_users_own_logger_that_fails_is_a_line_and_the_run_goes_on(here):
     assert json.loads((here / "out" / "summary.json").read_text())["status"] == "completed"
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_is_one_line_and_exit_code_130(here):
     script = (
         "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler);"
@@ -299,6 +303,7 @@ def test_a_missing_data_set_says_what_was_looked_for_and_where(typed, here, monk
     assert contents(here) == before
 
 
+@pytest.mark.slow
 def test_an_override_of_several_lines_is_one_run_that_can_be_repeated(typed, here):
     code, _, err = typed("tiny.yaml", "model=[flatten,\n  {dense: 3}]", "--out", "out")
     assert code == 0, err

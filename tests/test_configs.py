@@ -18,8 +18,13 @@ from fnn.experiment.build import build_data
 FOLDER = Path(fnn.__file__).parents[1] / "configs"
 CONFIGS = sorted(FOLDER.glob("*.yaml"))
 
+MARKS = {"digits_cnn": pytest.mark.slow, "digits_local": pytest.mark.slow}  # they compile for long
 EACH = [
-    pytest.param(file, id=file.stem, marks=pytest.mark.data if file.stem.startswith("mnist") else [])
+    pytest.param(
+        file,
+        id=file.stem,
+        marks=pytest.mark.data if file.stem.startswith("mnist") else MARKS.get(file.stem, []),
+    )
     for file in CONFIGS
 ]
 

@@ -132,6 +132,9 @@ CASES: dict[str, dict[str, Case]] = {
     "lenet5": {"default": Case(fnn.lenet5(), (2, 32, 32, 1))},
 }  # fmt: skip
 
+LARGE = {"serial", "repeat", "cnn", "lenet5"}
+"""Their laws take long; like those of every layer's further cases they are left to the slow tests."""
+
 
 @pytest.fixture(scope="module", autouse=True)
 def _quick_compiler() -> Iterator[None]:
@@ -152,7 +155,12 @@ def test_every_built_in_layer_has_a_case() -> None:
 
 @pytest.mark.parametrize("law", LAWS)
 @pytest.mark.parametrize(
-    ("name", "case"), [pytest.param(n, c, id=f"{n}-{c}") for n, cases in CASES.items() for c in cases]
+    ("name", "case"),
+    [
+        pytest.param(name, case, id=f"{name}-{case}", marks=[pytest.mark.slow] if i or name in LARGE else [])
+        for name, cases in CASES.items()
+        for i, case in enumerate(cases)
+    ],
 )
 def test_law(name: str, case: str, law: str) -> None:
     layer, shape, dtype = CASES[name][case]

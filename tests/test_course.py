@@ -53,6 +53,7 @@ def blocks(page: str) -> list[tuple[int, str, str, str]]:
     ]
 
 
+@pytest.mark.slow
 def test_the_page_prints_what_it_shows(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
     page = blocks(PAGE.read_text(encoding="utf-8"))

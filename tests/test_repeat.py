@@ -46,7 +46,12 @@ def by_hand(body: Layer, n: int, params: Any, state: Any, x: Any, key: Any, trai
 
 @pytest.mark.parametrize(
     ("platform", "active", "scanned"),
-    [("cpu", "xla", False), ("cpu", "jax", False), ("cpu", "onednn", True), ("gpu", "xla", True)],
+    [
+        pytest.param("cpu", "xla", False, marks=pytest.mark.slow),
+        ("cpu", "jax", False),
+        ("cpu", "onednn", True),
+        pytest.param("gpu", "xla", True, marks=pytest.mark.slow),
+    ],
 )
 @pytest.mark.parametrize(("body", "x"), [(NOISY, ROWS), (CONVOLVED, PICTURES)], ids=["dense", "conv"])
 def test_repeat_scanned_or_unrolled_is_the_loop(
@@ -174,6 +179,7 @@ def test_remat_keeps_name_kind_and_children() -> None:
 # Together with JAX
 
 
+@pytest.mark.slow
 def test_batch_norm_over_a_mapped_axis_is_that_of_the_whole_batch() -> None:
     spread = fnn.serial(fnn.dense(3), fnn.batch_norm(axis_name="devices"))
     whole = fnn.serial(fnn.dense(3), fnn.batch_norm())

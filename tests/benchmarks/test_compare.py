@@ -83,6 +83,7 @@ def test_the_list_names_jobs_and_peers(capsys):
     assert jobs.startswith("jobs: digits_mlp, mlp, lenet") and "torch_compiled" in peers
 
 
+@pytest.mark.slow
 def test_rows_are_written(tmp_path, capsys):
     file = tmp_path / "rows.json"
     arguments = ["--jobs", "digits_mlp", "--peers", "fnn_xla", "--dtypes", "float32", "--modes", "dispatched"]

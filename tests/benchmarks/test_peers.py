@@ -96,6 +96,7 @@ def test_training_agrees_with_fnns(peer, mode, job):
 
 
 @pytest.mark.skipif(find_spec("torch") is None, reason="needs torch")
+@pytest.mark.slow
 def test_what_torch_compiles_for_inference_agrees():
     job = replace(TINY, optimizer=None)
     run = prepare("torch_compiled", job, "bfloat16", "dispatched")

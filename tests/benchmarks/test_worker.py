@@ -23,6 +23,7 @@ def worker(*arguments):
     return json.loads(done.stdout.splitlines()[-1])
 
 
+@pytest.mark.slow
 def test_a_worker_times_only_what_agrees(tmp_path):
     file = tmp_path / "logits.npy"
     worker("digits_mlp", "fnn", "--save", file)

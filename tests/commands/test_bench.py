@@ -90,6 +90,7 @@ def test_the_first_step_comes_after_its_compilation(found):
     assert found.first_step_seconds > found.dispatched.compile_seconds
 
 
+@pytest.mark.slow
 def test_a_smaller_precision_has_its_own_peak():
     experiment = check({"model": ["flatten", {"dense": 10}], "precision": "bfloat16"})
     found = bench(experiment, steps=5)
@@ -100,6 +101,7 @@ def test_a_smaller_precision_has_its_own_peak():
     assert form.percent_of_peak == pytest.approx(100 * form.gflop_per_second / peak)
 
 
+@pytest.mark.slow
 def test_every_part_of_a_recipe_goes_through_both_forms():
     """An average, an accumulated gradient, a statistic that changes without one, a metric that is a table."""
     experiment = check(
@@ -115,6 +117,7 @@ def test_every_part_of_a_recipe_goes_through_both_forms():
     assert found.compiled_loop.ms_per_step > 0
 
 
+@pytest.mark.slow
 def test_the_test_part_is_not_looked_at(monkeypatch):
     def evaluate(*arguments, **keywords):
         raise AssertionError("evaluated")
@@ -159,6 +162,7 @@ def test_json_is_one_object_with_units_in_its_names(typed, tmp_path):
     assert list(tmp_path.iterdir()) == [], "something was written"
 
 
+@pytest.mark.slow
 def test_a_profile_reads_like_the_model_and_nothing_else_is_written(typed, tmp_path):
     code, out, err = typed(CONFIG, "--steps", 5, "--profile", "deep/profile")
     assert code == 0, err

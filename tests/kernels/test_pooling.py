@@ -90,6 +90,7 @@ def test_the_first_of_equals_takes_the_gradient_and_nan_wins(dtype, native):
     assert np.isnan(y[0, 0, 0]).all() and np.isnan(y).sum() == 8
 
 
+@pytest.mark.slow
 def test_overlapping_gradients_of_bfloat16_are_summed_in_float32(native):
     """A cell that wins 63 windows of gradient 1 and one of 256 gets 319, in bfloat16 320, and not 256."""
     windows = Windows((64,), (64,), (1,), ((63, 63),))

@@ -138,6 +138,7 @@ def test_lenet5_has_the_maps_of_the_paper():
     ]
 
 
+@pytest.mark.slow
 def test_lenet5_starts_in_the_papers_interval():
     """Appendix A: uniform in ±2.4 / fan-in; the sub-sampling starts as the plain mean."""
     params, state = jax.jit(lambda: fnn.lenet5().init(KEY, jnp.ones((1, 32, 32, 1))))()

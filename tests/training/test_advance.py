@@ -65,6 +65,7 @@ def test_calls_of_any_length_are_the_same_to_the_bit(mode):
     assert done(advance, (0, 0), (0, 6)) == whole
 
 
+@pytest.mark.slow
 def test_logs_that_are_larger_than_the_buffer_are_fetched_in_parts(monkeypatch):
     whole = done(compile_steps("scan", RECIPE, start(), ORDER, DATA, KEY), (0, 6))
     _, log = jax.eval_shape(make_step(RECIPE), start(), DATA[0][:4], DATA[1][:4], KEY)

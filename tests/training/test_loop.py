@@ -201,7 +201,11 @@ def outcome(validation=None, **changes):
 
 @pytest.mark.parametrize(
     ("mode", "validation", "calls"),
-    [("scan", None, (1, 2, 7, 11, 99)), ("scan", DATA.validation, (7,)), ("step", None, (7,))],
+    [
+        pytest.param("scan", None, (1, 2, 7, 11, 99), marks=pytest.mark.slow),
+        ("scan", DATA.validation, (7,)),
+        ("step", None, (7,)),
+    ],
     ids=["epochs together", "validated", "dispatched"],
 )
 def test_no_bit_depends_on_how_many_steps_a_call_does(mode, validation, calls):
@@ -212,6 +216,7 @@ def test_no_bit_depends_on_how_many_steps_a_call_does(mode, validation, calls):
         assert outcome(validation, mode=mode, steps_per_call=steps_per_call) == adaptive
 
 
+@pytest.mark.slow
 def test_no_bit_depends_on_how_many_epochs_are_put_together(monkeypatch):
     together = outcome()
     monkeypatch.setattr("fnn.training.loop.TOGETHER", 25)  # two epochs of 11 steps, and the third alone

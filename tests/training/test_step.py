@@ -237,6 +237,7 @@ def test_a_run_can_go_on_from_any_state_to_the_bit(noisy):
     assert fnn.digest(again[-1].params, again[-1].state) == fnn.digest(states[-1].params, states[-1].state)
 
 
+@pytest.mark.slow
 def test_augmentation_and_model_draw_from_keys_of_their_own():
     keys = {"augment": [], "model": []}
 
@@ -292,6 +293,7 @@ def test_the_first_state_is_the_models_own():
     assert fnn.digest(shapes.params, shapes.state) == fnn.digest(params, own)
 
 
+@pytest.mark.slow
 def test_a_run_begins_with_what_the_models_own_init_gives_to_the_bit():
     model = fnn.serial(
         fnn.conv(4, 3), fnn.batch_norm(), fnn.relu, fnn.flatten, fnn.repeat(fnn.dense(64), 2), fnn.dense(3)
