@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -38,7 +39,8 @@ def run(config: Path, seed: int, overrides: list[str]) -> tuple[dict[str, float]
     with tempfile.TemporaryDirectory() as out:
         command = [sys.executable, "train.py", str(config), f"seed={seed}", *overrides, "--out", out]
         begin = time.perf_counter()
-        subprocess.run(command, check=True, capture_output=True)
+        first_start = {**os.environ, "JAX_ENABLE_COMPILATION_CACHE": "0"}
+        subprocess.run(command, check=True, capture_output=True, env=first_start)
         seconds = time.perf_counter() - begin
         return json.loads((Path(out) / "summary.json").read_text())["test"], seconds
 
