@@ -16,10 +16,13 @@ from fnn.layer import (
     LayerError,
     Params,
     Shaped,
+    Stage,
+    Staged,
     State,
     check_name,
     inside,
     name_key,
+    on_device,
     spec,
     static_train,
 )
@@ -30,6 +33,10 @@ from fnn.trees import near
 @register
 def serial(*layers: Layer, **named: Layer) -> Layer:
     """One layer after the other.
+
+    Max pooling comes before a bias and a ReLU that are written before it: the values are the same to the bit,
+    and there are fewer of them to work on. Of values that only rounding made equal, the largest takes the
+    gradient.
 
     Args:
         *layers: Children, named by kind and number (``conv1``, ``conv2``, ``dense1``) or by `fnn.named`.
@@ -128,6 +135,31 @@ class _Run:
         self.state |= unless_empty(name, state)
         return y
 
+    def in_order(self, children: Children, x: Any) -> Any:
+        """One child after the other; but what selects values comes before the tails that it does not mind."""
+        waiting: dict[str, Stage] = {}
+        for name, child in children:
+            staged = child.apply if isinstance(child.apply, Staged) else Staged(child.apply)
+            if not staged.selects and staged.head is not None:
+                x, waiting = self._finished(waiting, x), {}
+            if staged.tail is None:
+                x = self(name, child, x)
+                continue
+            if staged.head is not None:
+                x = self._staged(name, staged.head, x)
+            waiting[name] = staged.tail
+        return self._finished(waiting, x)
+
+    def _finished(self, waiting: dict[str, Stage], x: Any) -> Any:
+        for name, tail in waiting.items():
+            x = self._staged(name, tail, x)
+        return x
+
+    def _staged(self, name: str, stage: Stage, x: Any) -> Any:
+        self.state |= unless_empty(name, self.old_state.get(name, {}))
+        with inside(name):
+            return stage(self.params.get(name, {}), on_device(x))
+
     def join(self, function: Callable[[dict[str, Any]], Any], outputs: dict[str, Any]) -> Any:
         return function(outputs)
 
@@ -146,6 +178,11 @@ class _Init(_Run):
         self.params |= unless_empty(name, params)
         self.state |= unless_empty(name, state)
         return y
+
+    def in_order(self, children: Children, x: Any) -> Any:
+        for name, child in children:
+            x = self(name, child, x)
+        return x
 
     def join(self, function: Callable[[dict[str, Any]], Any], outputs: dict[str, Any]) -> Any:
         in_order = list(outputs)  # a dict of arrays comes out of JAX with its keys sorted
@@ -174,9 +211,7 @@ def _container(kind: str, children: Children, flow: Flow) -> Layer:
 
 
 def _one_after_the_other(run: _Run, children: Children, x: Any) -> Any:
-    for name, child in children:
-        x = run(name, child, x)
-    return x
+    return run.in_order(children, x)
 
 
 def _side_by_side(function: Callable[[dict[str, Any]], Any]) -> Flow:

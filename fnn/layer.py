@@ -18,6 +18,8 @@ Params = dict[str, Any]
 State = dict[str, Any]
 Shaped = Array | jax.ShapeDtypeStruct
 Children = tuple[tuple[str, "Layer"], ...]
+Stage = Callable[[Params, Any], Any]
+"""``(params, x) -> y``."""
 
 
 class LayerError(ValueError):
@@ -76,18 +78,50 @@ class Layer:
         )
 
 
+@dataclass(frozen=True, eq=False)
+class Staged:
+    """The ``apply`` of a stateless layer in two stages, which lets `serial` put max pooling between them.
+
+    Attributes:
+        head: ``(params, x) -> y``; None: ``x`` as it is.
+        tail: ``(params, y) -> y``, which changes each value by itself and keeps the order of a channel's
+            values, as adding a bias and ReLU do. What selects the largest values may so come before it: the
+            result is the same to the bit, and the tail has less to do.
+        selects: Whether each output is one of a channel's values, the largest of some.
+    """
+
+    head: Stage | None
+    tail: Stage | None = None
+    selects: bool = False
+    __name__ = "apply"
+
+    def __call__(
+        self, params: Params, state: State, x: Any, *, key: Key | None = None, train: bool = False
+    ) -> tuple[Any, State]:
+        """Both stages, as the ``apply`` of any layer."""
+        y = on_device(x)
+        for stage in (self.head, self.tail):
+            y = y if stage is None else stage(params, y)
+        return y, state
+
+
 def stateless(
     kind: str,
-    forward: Callable[[Params, Any], Any],
+    forward: Stage | None,
     init: Callable[[Key, Any], Params] | None = None,
+    *,
+    tail: Stage | None = None,
+    selects: bool = False,
 ) -> Layer:
     """Lift a layer without state from its simple form, ``forward(params, x) -> y``.
 
     Args:
         kind: What the layer is; unnamed children are numbered within their kind.
-        forward: ``(params, x) -> y``, the same in training and evaluation, without randomness.
+        forward: ``(params, x) -> y``, the same in training and evaluation, without randomness; None where
+            all is done by ``tail``.
         init: ``(key, x) -> params``; by default the layer has none, and its ``init`` only follows the
             input's shape through ``forward``, so that a wrong input is refused.
+        tail, selects: See `Staged`.
 
     Example:
         >>> import jax.numpy as jnp, fnn
@@ -99,14 +133,10 @@ def stateless(
     def lifted_init(key: Key, x: Shaped) -> tuple[Params, State]:
         if init is not None:
             return init(key, x), {}
-        jax.eval_shape(lambda v: forward({}, v), x)
+        jax.eval_shape(lambda v: apply({}, {}, v)[0], x)
         return {}, {}
 
-    def apply(
-        params: Params, state: State, x: Any, *, key: Key | None = None, train: bool = False
-    ) -> tuple[Any, State]:
-        return forward(params, on_device(x)), state
-
+    apply = Staged(forward, tail, selects)
     return Layer(lifted_init, apply, kind)
 
 

@@ -301,3 +301,50 @@ def test_a_compiled_init_makes_the_same_params_for_every_batch_size() -> None:
     model = fnn.serial(fnn.dense(3), fnn.batch_norm(), fnn.dense(2))
     made = [jax.jit(model.init)(KEY, ROWS[:n]) for n in (1, 5)]
     assert_equal(*made)
+
+
+# ---------------------------------------------------------------- max pooling before what keeps the order
+
+
+def pooled_in_order(model, params, x):
+    """The children of a serial one by one."""
+    for name, child in model.children:
+        x, _ = child.apply(params.get(name, {}), {}, x)
+    return x
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+@pytest.mark.parametrize("pool", [fnn.max_pool(2), fnn.max_pool(3, 2, "SAME")], ids=["apart", "overlapping"])
+def test_max_pooling_first_changes_no_bit_and_no_gradient(dtype, pool):
+    model = fnn.serial(fnn.conv(8, 3), fnn.relu, pool, fnn.conv(4, 3, bias=False), fnn.relu6, pool)
+    x = np.random.default_rng(0).normal(size=(2, 12, 12, 3)).astype(dtype)
+    params, _ = model.init(jax.random.key(0), x)
+    params["conv1"]["bias"] = jnp.linspace(-1, 1, 8)
+    y, _ = model.apply(params, {}, x)
+    np.testing.assert_array_equal(y, pooled_in_order(model, params, x))
+    gradients = [
+        jax.grad(lambda p, f=f: jnp.sum(f(p).astype(jnp.float32) ** 2))(params)
+        for f in (lambda p: model.apply(p, {}, x)[0], lambda p: pooled_in_order(model, p, x))
+    ]
+    tolerance = 1e-5 if dtype == jnp.float32 else 0.05  # where rounding makes values equal, another one wins
+    for got, wanted in zip(*map(jax.tree.leaves, gradients), strict=True):
+        np.testing.assert_allclose(got, wanted, atol=tolerance * np.abs(wanted).max())
+
+
+def test_max_pooling_comes_before_the_bias_and_relu_written_before_it():
+    model = fnn.serial(fnn.conv(8, 3), fnn.relu, fnn.max_pool(2))
+    x = jnp.ones((1, 12, 12, 3))
+    params, _ = model.init(jax.random.key(0), x)
+    names = [str(e.source_info.name_stack) for e in jax.make_jaxpr(model.apply)(params, {}, x).eqns]
+    assert names.index("max_pool1") < names.index("relu1")
+    captured = fnn.capture(model)
+    _, state = captured.apply(params, captured.init(jax.random.key(0), x)[1], x)
+    assert fnn.captured(state)["relu1"].shape == (1, 12, 12, 8)  # what a reader of the model expects
+
+
+def test_nothing_passes_what_does_not_keep_the_order():
+    model = fnn.serial(fnn.conv(4, 3), fnn.relu, fnn.dropout(0.5), fnn.max_pool(2))
+    x = np.random.default_rng(0).normal(size=(2, 6, 6, 3)).astype(np.float32)
+    params, _ = model.init(jax.random.key(0), x)
+    names = [str(e.source_info.name_stack) for e in jax.make_jaxpr(model.apply)(params, {}, x).eqns]
+    assert names.index("relu1") < names.index("max_pool1")

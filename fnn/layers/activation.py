@@ -29,9 +29,9 @@ def _relu_jvp(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Arr
     return y, jnp.where(y > 0, tangents[0], jnp.zeros_like(tangents[0]))
 
 
-relu = register(_lift("relu", _relu))
+relu = register(stateless("relu", None, tail=lambda params, x: _relu(x)))
 """max(x, 0); its derivative is the step u(x), with u(0) = 0."""
-relu6 = register(_lift("relu6", jax.nn.relu6))
+relu6 = register(stateless("relu6", None, tail=lambda params, x: jax.nn.relu6(x)))
 """min(max(x, 0), 6)."""
 sigmoid = register(_lift("sigmoid", jax.nn.sigmoid))
 """σ(x) = 1 / (1 + exp(−x)); its derivative is σ(1 − σ)."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from jax import Array
 
 from fnn import kernels
+from fnn.layer import Params, leaf
 
 
 def along_channels(v: Array, ndim: int) -> Array:
@@ -12,9 +13,9 @@ def along_channels(v: Array, ndim: int) -> Array:
     return v.reshape((1,) * (ndim - 1) + (-1,))
 
 
-def add_bias(y: Array, bias: Array | None) -> Array:
+def add_bias(params: Params, y: Array) -> Array:
     """``y + bias`` over the last axis. In bfloat16, too, the bias's gradient is summed in float32."""
-    return y if bias is None else kernels.add_channels(y, bias)
+    return kernels.add_channels(y, leaf(params, "bias"))
 
 
 def scale_and_shift(y: Array, scale: Array | None, bias: Array | None) -> Array:

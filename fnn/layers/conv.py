@@ -83,10 +83,9 @@ def conv(
         _window("conv", x, kernel)
         weights = leaf(params, "kernel")
         need_channels(x, weights.shape[-2] * groups)
-        y = convolve(x, weights, stride=stride, padding=padding, dilation=dilation, groups=groups)
-        return add_bias(y, leaf(params, "bias") if bias else None)
+        return convolve(x, weights, stride=stride, padding=padding, dilation=dilation, groups=groups)
 
-    return stateless("conv", forward, init)
+    return stateless("conv", forward, init, tail=add_bias if bias else None)
 
 
 @register
@@ -136,10 +135,9 @@ def depthwise_conv(
         _window("depthwise_conv", x, kernel)
         weights = leaf(params, "kernel")
         need_channels(x, weights.shape[-1] // multiplier)
-        y = convolve(x, weights, stride=stride, padding=padding, dilation=dilation, groups=x.shape[-1])
-        return add_bias(y, leaf(params, "bias") if bias else None)
+        return convolve(x, weights, stride=stride, padding=padding, dilation=dilation, groups=x.shape[-1])
 
-    return stateless("depthwise_conv", forward, init)
+    return stateless("depthwise_conv", forward, init, tail=add_bias if bias else None)
 
 
 @register
@@ -203,10 +201,9 @@ def conv_transpose(
             )
         spec = kernels.Spec(_painted(x, steps, reach, cut), window, steps, _not_negative(cut), rates)
         # the kernel of the convolution whose transpose this is sees our outputs and makes our inputs
-        y = kernels.conv_input(x, jnp.swapaxes(weights, -1, -2), spec)
-        return add_bias(y, leaf(params, "bias") if bias else None)
+        return kernels.conv_input(x, jnp.swapaxes(weights, -1, -2), spec)
 
-    return stateless("conv_transpose", forward, init)
+    return stateless("conv_transpose", forward, init, tail=add_bias if bias else None)
 
 
 def convolve(

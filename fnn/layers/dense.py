@@ -56,7 +56,6 @@ def dense(
         need_floating(x)
         kernel = leaf(params, "kernel")
         need_channels(x, kernel.shape[0])
-        y = kernels.product(x, kernel)
-        return add_bias(y, leaf(params, "bias") if bias else None)
+        return kernels.product(x, kernel)
 
-    return stateless("dense", forward, init)
+    return stateless("dense", forward, init, tail=add_bias if bias else None)

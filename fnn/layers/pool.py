@@ -53,7 +53,7 @@ def max_pool(
         _counts(x.shape[1:-1], cells, steps, sides)
         return kernels.max_pool(x, kernels.Windows(x.shape[1:-1], cells, steps, sides))
 
-    return stateless("max_pool", forward)
+    return stateless("max_pool", forward, selects=True)
 
 
 @register

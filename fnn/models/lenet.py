@@ -131,7 +131,7 @@ def table_conv(table: Sequence[Sequence[int]], kernel: int) -> Layer:
         connections = leaf(params, "kernel")
         full = jnp.zeros((kernel, kernel, inputs, len(table)), connections.dtype)
         full = full.at[:, :, sources, targets].set(connections)
-        return add_bias(convolve(x, full, stride=1, padding="VALID"), leaf(params, "bias"))
+        return add_bias(params, convolve(x, full, stride=1, padding="VALID"))
 
     return stateless("table_conv", forward, init)
 
