@@ -136,16 +136,24 @@ def _measure(
 
 def _span(array: Array, depth: int = 0) -> _Span:
     """The range of an array over all axes but the first ones, along which it is stacked."""
-    axes = tuple(range(depth, array.ndim))
     wide = array.astype(jnp.promote_types(array.dtype, jnp.float32))
     finite = jnp.isfinite(wide)
-    return _Span(
-        np.asarray(array.shape[depth:], np.int32),
-        jnp.isnan(wide).sum(axes),
-        jnp.isinf(wide).sum(axes),
-        jnp.min(wide, axes, initial=jnp.inf, where=finite),
-        jnp.max(wide, axes, initial=-jnp.inf, where=finite),
+    inf = jnp.asarray(jnp.inf, wide.dtype)
+    figures = (
+        jnp.isnan(wide).astype(jnp.int32),
+        jnp.isinf(wide).astype(jnp.int32),
+        jnp.where(finite, wide, inf),
+        jnp.where(finite, wide, -inf),
     )
+    # one reduction of four compiles in a fraction of the time of four
+    reduced = jax.lax.reduce(
+        figures, (np.int32(0), np.int32(0), inf, -inf), _merge, tuple(range(depth, array.ndim))
+    )
+    return _Span(np.asarray(array.shape[depth:], np.int32), *reduced)
+
+
+def _merge(a: Any, b: Any) -> Any:
+    return a[0] + b[0], a[1] + b[1], jnp.minimum(a[2], b[2]), jnp.maximum(a[3], b[3])
 
 
 def _bad_rows(array: Array, depth: int = 0) -> Array:

@@ -9,10 +9,12 @@ from fnn.training.findings import Extent, Fault, Findings, Row, Stage
 
 
 def first_fault(found: Findings) -> Fault | None:
-    """The first thing that is not finite: input, layers, loss, gradients, norms, updates, new parameters.
+    """The first thing that is not finite: input, layers, loss, gradients, updates, norms.
 
     In the backward pass a layer is to blame that gets a finite gradient and makes one that is not: by its
-    input, or by a parameter. Of a container and a layer in it, it is the layer.
+    input, or by a parameter. It is the nearest such layer above the first parameter whose gradient is not
+    finite: an infinity further up got lost on the way, as in a ``relu``. Of a container and a layer in it, it
+    is the layer.
     """
     return _input(found) or _forward(found) or _loss(found) or _backward(found) or _optimizer(found)
 
@@ -64,11 +66,10 @@ def _backward(found: Findings) -> Fault | None:
         evidence = {"gradient by the model's output": last.output_gradient, "model's output": found.output}
         text = "the loss is finite, and its gradient by the model's output is not"
         return _fault("backward", text, evidence)
-    guilty = [row for row in reversed(found.rows) if _guilty(row)]
-    for row in guilty:
-        if not any(_inside(other, row) for other in guilty):
-            return _blame(row)
-    return _blame(next(row for row in reversed(found.rows) if _broken(row.parameter_gradients)))
+    broken = next(i for i in reversed(range(len(found.rows))) if _broken(found.rows[i].parameter_gradients))
+    guilty = [row for row in found.rows[broken:] if _guilty(row)]
+    innermost = (row for row in guilty if not any(_inside(other, row) for other in guilty))
+    return _blame(next(innermost, found.rows[broken]))
 
 
 def _guilty(row: Row) -> bool:
@@ -105,19 +106,17 @@ def _own(row: Row, extents: Mapping[str, Extent], label: str) -> dict[str, Exten
 
 def _optimizer(found: Findings) -> Fault | None:
     gradients = {path: e for row in found.rows for path, e in row.parameter_gradients.items()}
-    for what, arrays in (("update", found.updates), ("new value", found.new_parameters)):
-        norm = {"update": "gradient_norm", "new value": "update_norm"}[what]
-        before = gradients if what == "update" else found.updates
-        if not math.isfinite(found.scalars[norm]) and not _broken(before):
-            return _overflow(norm, before)
-        ordered = [path for path in gradients if path in arrays]
-        broken = next((path for path in (*ordered, *arrays) if not arrays[path].finite), None)
-        if broken is not None:
-            finite = "gradient" if what == "update" else "update"
-            text = f"the {finite} is finite, and {broken} is the first parameter whose {what} is not"
-            evidence = {what: arrays[broken]}
-            evidence |= {"gradient": gradients[broken]} if broken in gradients else {}
-            return Fault("optimizer", broken, (), text, evidence)
+    if not math.isfinite(found.scalars["gradient_norm"]) and not _broken(gradients):
+        return _overflow("gradient_norm", gradients)
+    ordered = [path for path in gradients if path in found.updates]
+    broken = next((path for path in (*ordered, *found.updates) if not found.updates[path].finite), None)
+    if broken is not None:
+        text = f"the gradient is finite, and {broken} is the first parameter whose update is not"
+        evidence = {"update": found.updates[broken]}
+        evidence |= {"gradient": gradients[broken]} if broken in gradients else {}
+        return Fault("optimizer", broken, (), text, evidence)
+    if not math.isfinite(found.scalars["update_norm"]):
+        return _overflow("update_norm", found.updates)
     if not math.isfinite(found.scalars["parameter_norm"]):
         return _overflow("parameter_norm", found.new_parameters)
     return None
