@@ -50,7 +50,7 @@ def train(
     """Train from a config."""
     from fnn.commands.console import TrainingBar, figures
     from fnn.commands.train import train as run_experiment
-    from fnn.training import RunFolder, Stopped
+    from fnn.training import DivergedError, RunFolder, Stopped
     from fnn.training.signals import Stop
 
     used = []
@@ -77,6 +77,9 @@ def train(
         except Stopped as error:
             print(f"{error}; to go on: {_resume_command(used[0], modules)}", file=sys.stderr)
             raise SystemExit(128 + stop.number) from None
+        except DivergedError as error:
+            where = shlex.join(["fnn", "debug", str(used[0]), *_imports(modules)])
+            raise DivergedError(f"{error}; {where} says where", error.step) from None
     if "test" in run.summary:
         print(f"test {figures(run.summary['test'])}")
     for value in run.summary.get("predictions", []):
@@ -86,8 +89,12 @@ def train(
 
 def _resume_command(folder: Path, modules: list[str] | None) -> str:
     program = ["python", "train.py"] if Path(sys.argv[0]).name == "train.py" else ["fnn", "train"]
-    imports = [word for module in modules or [] for word in ("--import", module)]
-    return shlex.join([*program, str(folder / "config.yaml"), "--out", str(folder), "--resume", *imports])
+    command = [*program, str(folder / "config.yaml"), "--out", str(folder), "--resume"]
+    return shlex.join([*command, *_imports(modules)])
+
+
+def _imports(modules: list[str] | None) -> list[str]:
+    return [word for module in modules or [] for word in ("--import", module)]
 
 
 def _check_options(out: Path | None, overwrite: bool, resume: bool, fork: bool) -> None:
@@ -146,6 +153,31 @@ def bench(
     print(to_json(asdict(found), indent=2) if json else found)
 
 
+def debug(
+    run: Annotated[
+        Path, typer.Argument(help="a run's folder, such as runs/digits_cnn-1", show_default=False)
+    ],
+    step: Annotated[
+        int | None,
+        typer.Option(min=1, metavar="N", help="which step  [default: the one at which the run diverged]"),
+    ] = None,
+    json: Json = False,
+    modules: Import = None,
+) -> None:
+    """Say where a run diverged: its step again, taken apart layer by layer."""
+    from dataclasses import asdict
+
+    from fnn.commands.console import TrainingBar
+    from fnn.commands.debug import debug as take_apart
+    from fnn.training.folder import to_json
+
+    with _clear_errors():
+        _import(modules)
+        with TrainingBar() as bar:
+            found = take_apart(run, step=step, on_progress=bar, on_message=bar.say)
+    print(to_json(asdict(found), indent=2) if json else found)
+
+
 def doctor(
     build: Annotated[bool, typer.Option("--build", help="build the native part again, first")] = False,
     json: Json = False,
@@ -192,7 +224,7 @@ def main() -> None:
     """The console script ``fnn``."""
     app, data = _app(), _app("Data sets with a public address.")
     app.command(help=_train_help())(train)
-    for command in (evaluate, summary, bench, doctor):
+    for command in (evaluate, summary, bench, debug, doctor):
         app.command()(command)
     data.command()(get)
     data.command()(check)

@@ -16,9 +16,9 @@ import fnn
 ROOT = Path(fnn.__file__).parent
 
 FLOORS = [
-    {"layer", "trees", "registry", "choices", "document", "version", "kernels"},
+    {"layer", "trees", "registry", "choices", "document", "table", "version", "kernels"},
     {"layers", "losses", "metrics", "optim", "data"},
-    {"combine", "repeat", "capture"},
+    {"combine", "repeat", "capture", "probe"},
     {"models"},
     {"training", "analysis", "testing"},
     {"experiment"},

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 
 from fnn.analysis.flops import flops
 from fnn.layer import Key, Layer, Params, State, join, map_layers, spec
+from fnn.table import table
 from fnn.trees import count, paths
 
 _COPIES = "@copies"  # no parameter is named so
@@ -51,10 +52,7 @@ class Summary:
             for r in self.rows
         ]
         last = ("total", "", "", f"{self.parameters:,}", f"{self.flops / 1e6:,.3f}")
-        widths = [max(map(len, column)) for column in zip(head, *body, last, strict=True)]
-        lines = [_line(row, widths) for row in (head, *body, last)]
-        rule = "─" * len(lines[0])
-        return "\n".join([lines[0], rule, *lines[1:-1], rule, lines[-1]])
+        return table(head, body, last, left=3)
 
 
 def summary(model: Layer, x: Any) -> Summary:
@@ -115,8 +113,3 @@ def _watched(path: str, layer: Layer, rows: dict[str, Row]) -> Layer:
 
 def _times(copies: int, row: Row) -> Row:
     return replace(row, parameters=copies * row.parameters, flops=copies * row.flops)
-
-
-def _line(row: tuple[str, ...], widths: list[int]) -> str:
-    cells = [f"{c:<{w}}" if i < 3 else f"{c:>{w}}" for i, (c, w) in enumerate(zip(row, widths, strict=True))]
-    return "  ".join(cells).rstrip()

@@ -117,7 +117,7 @@ def train(
             experiment = adopt(experiment, out, fork)
         prepare(experiment.train.execution)
         parts, loggers = build(experiment, model, data), build_loggers(experiment)
-        experiment = _resolved(experiment, parts.model)
+        experiment = resolved(experiment, parts.model)
         if out is not None and (summary := ended(out, experiment)) is not None:
             return _loaded(parts, out, summary)
         if folder is not None and out is None:
@@ -157,7 +157,7 @@ def _about(experiment: Experiment, out: RunFolder | None, start: Start) -> RunIn
     return RunInfo(name or "run", folder, experiment.model_dump(), start.step)
 
 
-def _resolved(experiment: Experiment, model: Layer) -> Experiment:
+def resolved(experiment: Experiment, model: Layer) -> Experiment:
     """The experiment with every choice made that the machine has a part in."""
     with experiment.document.located():
         execution = resolve(experiment.train.execution, model)
@@ -180,10 +180,10 @@ def _run(
     _write(out, CONFIG, config)
     log = start.log
     keeper = _keeper(experiment, parts, out, checkpoints, listeners)
-    selection = _selection(experiment)
+    selection = make_selection(experiment)
     try:
         record = _recorder(log, out, listeners.on_log)
-        result = _fit(experiment, parts, recipe, record, listeners.on_progress, keeper, selection, start)
+        result = fit_parts(experiment, parts, recipe, record, listeners.on_progress, keeper, selection, start)
         params, state = recipe.evaluated(result.train_state), result.train_state.state
         if selection is not None and selection.step:
             params, state = selection.model()
@@ -244,7 +244,8 @@ def _keeper(
     )
 
 
-def _selection(experiment: Experiment) -> Selection | None:
+def make_selection(experiment: Experiment) -> Selection | None:
+    """What chooses the best epoch, if one is to be chosen."""
     if experiment.train.best is None:
         return None
     ((direction, metric),) = experiment.train.best.items()
@@ -259,7 +260,7 @@ def _chosen(selection: Selection | None, parts: Parts) -> dict[str, Any]:
     return {"best": {"step": selection.step, "epoch": epoch, selection.metric: selection.value}}
 
 
-def _fit(
+def fit_parts(
     experiment: Experiment,
     parts: Parts,
     recipe: Recipe,
@@ -269,6 +270,11 @@ def _fit(
     selection: Selection | None,
     start: Start,
 ) -> Fit:
+    """Do the steps of an experiment, whose execution is resolved.
+
+    Raises:
+        DivergedError, Stopped, CheckpointError: As `fit`.
+    """
     key = jax.random.key(experiment.seed)
     batch_size, mode = experiment.train.batch_size, experiment.train.execution.mode
     assert mode != "auto"  # it is resolved
@@ -282,7 +288,7 @@ def _fit(
         batch_size=batch_size,
         log_every=parts.log_every,
         mode=mode,
-        learning_rate=_learning_rate(experiment, parts),
+        learning_rate=learning_rate_of(experiment, parts),
         on_log=on_log,
         on_progress=on_progress,
         keeper=keeper,
@@ -323,7 +329,7 @@ def make_recipe(experiment: Experiment, parts: Parts) -> Recipe:
     )
 
 
-def _learning_rate(experiment: Experiment, parts: Parts) -> Callable[[int], float] | None:
+def learning_rate_of(experiment: Experiment, parts: Parts) -> Callable[[int], float] | None:
     """Of the step's number; the schedule counts updates."""
     schedule = parts.optimizer.learning_rate
     every = experiment.train.accumulate

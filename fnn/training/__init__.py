@@ -3,11 +3,14 @@
 from fnn.training.advance import compile_steps
 from fnn.training.checkpoint import Checkpoint, CheckpointError, Checkpoints, CheckpointWarning
 from fnn.training.evaluation import evaluate, predict
+from fnn.training.findings import Extent, Fault, Findings, Row
 from fnn.training.folder import RunFolder
 from fnn.training.keeper import Keeper, Period, Stopped
 from fnn.training.loggers import Logger, Loggers, LoggerWarning, RunInfo
 from fnn.training.loop import Fit, fit
 from fnn.training.meter import DivergedError, Progress
+from fnn.training.numerics import inspect
+from fnn.training.replay import Replay
 from fnn.training.selection import Selection
 from fnn.training.step import Recipe, TrainState, initial_state, make_step
 from fnn.training.weights import load_weights, save_weights
@@ -18,6 +21,9 @@ __all__ = [
     "CheckpointWarning",
     "Checkpoints",
     "DivergedError",
+    "Extent",
+    "Fault",
+    "Findings",
     "Fit",
     "Keeper",
     "Logger",
@@ -26,6 +32,8 @@ __all__ = [
     "Period",
     "Progress",
     "Recipe",
+    "Replay",
+    "Row",
     "RunFolder",
     "RunInfo",
     "Selection",
@@ -35,6 +43,7 @@ __all__ = [
     "evaluate",
     "fit",
     "initial_state",
+    "inspect",
     "load_weights",
     "make_step",
     "predict",

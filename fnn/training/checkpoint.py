@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import shutil
 import warnings
@@ -48,7 +49,7 @@ class Checkpoint:
         from orbax import checkpoint as orbax
 
         try:
-            found = _orbax().restore(self.path, args=orbax.args.PyTreeRestore())
+            found = _orbax().restore(self.path.absolute(), args=orbax.args.PyTreeRestore())
         except Exception as error:  # whatever Orbax raises
             raise CheckpointError(f"{self.path}: cannot be read: {_line(error)}") from None
         return {name: np.asarray(value) for name, value in found.items()}
@@ -116,8 +117,11 @@ class Checkpoints:
         finally:
             self._writer.shutdown()
 
-    def newest(self) -> Checkpoint | None:
+    def newest(self, before: float = math.inf) -> Checkpoint | None:
         """The newest sound checkpoint, or None where there is no checkpoint.
+
+        Args:
+            before: Only those of earlier steps.
 
         Raises:
             CheckpointError: There are checkpoints, and every one is damaged. Nothing is deleted.
@@ -126,7 +130,7 @@ class Checkpoints:
             CheckpointWarning: Of each damaged one that is newer.
         """
         damage = []
-        for step in reversed(self.steps()):
+        for step in reversed([step for step in self.steps() if step < before]):
             path = self.folder / str(step)
             found = examine(path)
             if isinstance(found, Checkpoint):

@@ -121,7 +121,7 @@ class Keeper:
         if self.base is None or self.attempts > ATTEMPTS:
             raise error
         self.on_message(f"{error}: back to step {self.saved_step}; the batches since then are left out")
-        base: TrainState = _copy(self.base)
+        base: TrainState = copy(self.base)
         return base._replace(step=jnp.int32(step))
 
     def _save(self, train_state: TrainState, meter: Meter, selection: Selection | None) -> None:
@@ -142,7 +142,7 @@ class Keeper:
 
     def _note(self, train_state: TrainState) -> None:
         if self.rollback:
-            self.base, self.attempts = _copy(train_state), 0
+            self.base, self.attempts = copy(train_state), 0
 
 
 def restore(
@@ -166,5 +166,6 @@ def restore(
     return restored
 
 
-def _copy(tree: Any) -> Any:
+def copy(tree: Any) -> Any:
+    """The same tree of arrays, whose buffers nobody else donates."""
     return jax.tree.map(jnp.copy, tree)

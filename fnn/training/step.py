@@ -113,37 +113,18 @@ def make_step(
     penalty, the global norms of gradient, update and parameters, and each metric's statistics of the batch.
     """
 
-    def objective(
-        params: Params, state: State, x: Array, targets: Array, key: Key
-    ) -> tuple[Array, tuple[State, Array]]:
-        outputs, state = recipe.model.apply(params, state, x, key=key, train=True)
-        loss = reduce(recipe.loss(outputs, targets), recipe.reduction) + recipe.penalty(params)
-        return loss, (state, outputs)
-
     def step(old: TrainState, inputs: Array, targets: Array, key: Key) -> tuple[TrainState, dict[str, Any]]:
-        key = jax.random.fold_in(key, old.step)
-        x = recipe.prepare(inputs, name_key(key, "augment"))
-        batch = (x, targets, name_key(key, "model"))
-        compute = jax.value_and_grad(objective, has_aux=True)
+        batch = prepare_batch(recipe, old.step, inputs, targets, key)
+        compute = jax.value_and_grad(objective(recipe), has_aux=True)
         (loss, (state, outputs)), gradient = compute(old.params, old.state, *batch)
-        updates, optimizer = recipe.optimizer.update(
-            gradient,
-            old.optimizer,
-            old.params,
-            value=loss,
-            grad=gradient,
-            value_fn=lambda params: objective(params, old.state, *batch)[0],
-        )
-        params = optax.apply_updates(old.params, updates)
+        updates, optimizer, params = descend(recipe, old, batch, loss, gradient)
         average = old.average
         if recipe.ema is not None:
             average = optax.tree.update_moment(params, average, recipe.ema, 1)
         everything = jnp.ones(len(targets), jnp.bool_)
         log = {
             "loss": loss,
-            "gradient_norm": optax.tree.norm(gradient),
-            "update_norm": optax.tree.norm(updates),
-            "parameter_norm": optax.tree.norm(params),
+            **norms(gradient, updates, params),
             "metrics": {n: m.measure(outputs, targets, everything) for n, m in recipe.metrics.items()},
         }
         new = TrainState(old.step + 1, params, state, optimizer, average)
@@ -154,3 +135,46 @@ def make_step(
         return new, log
 
     return step
+
+
+def prepare_batch(
+    recipe: Recipe, step: Array, inputs: Array, targets: Array, key: Key
+) -> tuple[Array, Array, Key]:
+    """What the objective of a step takes after the model's params and state: inputs, targets, a key."""
+    key = jax.random.fold_in(key, step)
+    return recipe.prepare(inputs, name_key(key, "augment")), targets, name_key(key, "model")
+
+
+def objective(recipe: Recipe) -> Callable[..., tuple[Array, tuple[State, Array]]]:
+    """What is differentiated: ``(params, state, x, targets, key) -> (loss, (state, outputs))``."""
+
+    def compute(
+        params: Params, state: State, x: Array, targets: Array, key: Key
+    ) -> tuple[Array, tuple[State, Array]]:
+        outputs, state = recipe.model.apply(params, state, x, key=key, train=True)
+        loss = reduce(recipe.loss(outputs, targets), recipe.reduction) + recipe.penalty(params)
+        return loss, (state, outputs)
+
+    return compute
+
+
+def descend(
+    recipe: Recipe, old: TrainState, batch: tuple[Array, Array, Key], loss: Array, gradient: Any
+) -> tuple[Any, Any, Params]:
+    """What the optimiser makes of a gradient: updates, its own state, the new parameters."""
+    compute = objective(recipe)
+    updates, optimizer = recipe.optimizer.update(
+        gradient,
+        old.optimizer,
+        old.params,
+        value=loss,
+        grad=gradient,
+        value_fn=lambda params: compute(params, old.state, *batch)[0],
+    )
+    return updates, optimizer, optax.apply_updates(old.params, updates)
+
+
+def norms(gradient: Any, updates: Any, params: Params) -> dict[str, Array]:
+    """The global norms of a step, by their names in its log."""
+    trees = (gradient, updates, params)
+    return {name: optax.tree.norm(tree) for name, tree in zip(SCALARS[1:], trees, strict=True)}
