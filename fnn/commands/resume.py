@@ -111,16 +111,19 @@ def differences(before: Any, now: Any, path: Path = ()) -> Iterator[str]:
         >>> list(differences({"seed": 0, "train": {"epochs": 5}}, {"seed": 1, "train": {"epochs": 6}}))
         ['seed: 0 -> 1']
     """
-    if path in MAY_CHANGE or before == now:
+    if path in MAY_CHANGE:
         return
     before, now = (list(value) if isinstance(value, tuple) else value for value in (before, now))
     if isinstance(before, dict) and isinstance(now, dict):
+        orders = [[str(key) for key in each if "*" in str(key)] for each in (before, now)]
+        if orders[0] != orders[1] and sorted(orders[0]) == sorted(orders[1]):
+            yield f"{dotted(path)}: " + " -> ".join(" before ".join(order) for order in orders)
         for key in {**before, **now}:
             yield from differences(before.get(key, _MISSING), now.get(key, _MISSING), (*path, key))
     elif isinstance(before, list) and isinstance(now, list) and len(before) == len(now):
         for i, (old, new) in enumerate(zip(before, now, strict=True)):
             yield from differences(old, new, (*path, i))
-    else:
+    elif before != now:
         yield f"{dotted(path)}: {_text(before)} -> {_text(now)}"
 
 

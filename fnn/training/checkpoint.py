@@ -6,10 +6,14 @@ import contextlib
 import errno
 import hashlib
 import json
+import logging
 import os
+import re
 import shutil
+import sys
+import time
 import warnings
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +26,8 @@ from fnn.training.folder import sync, write_whole
 MANIFEST = "manifest.json"
 FORMAT = 1
 _SAVING, _REMOVED = ".saving", ".removed"
+_LATE = 0.2
+"""Seconds in which what was written beside an array that failed fails, too."""
 
 
 class CheckpointError(ValueError):
@@ -51,7 +57,8 @@ class Checkpoint:
         from orbax import checkpoint as orbax
 
         try:
-            found = _orbax().restore(self.path.absolute(), args=orbax.args.PyTreeRestore())
+            with _quiet():
+                found = _orbax().restore(self.path.absolute(), args=orbax.args.PyTreeRestore())
         except Exception as error:  # whatever Orbax raises
             raise CheckpointError(f"{self.path}: cannot be read: {_line(error)}") from None
         return {name: np.asarray(value) for name, value in found.items()}
@@ -241,7 +248,32 @@ def _orbax() -> Any:
 def _save(place: Path, arrays: dict[str, np.ndarray]) -> None:
     from orbax import checkpoint as orbax
 
-    _orbax().save(place.absolute(), args=orbax.args.PyTreeSave(arrays))
+    with _quiet():
+        _orbax().save(place.absolute(), args=orbax.args.PyTreeSave(arrays))
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """An error is raised, and not printed as well: by Orbax in its log, by TensorStore from its threads."""
+    log, hook = logging.getLogger("absl"), sys.unraisablehook
+
+    def nothing(record: logging.LogRecord) -> bool:
+        return False
+
+    def other(event: sys.UnraisableHookArgs) -> None:
+        if "Event loop is closed" not in str(event.exc_value):
+            hook(event)
+
+    log.addFilter(nothing)
+    sys.unraisablehook = other
+    try:
+        yield
+    except Exception:
+        time.sleep(_LATE)
+        raise
+    finally:
+        log.removeFilter(nothing)
+        sys.unraisablehook = hook
 
 
 def _manifest(place: Path, step: int, info: dict[str, Any]) -> bytes:
@@ -274,5 +306,8 @@ def _fingerprint(file: Path) -> dict[str, Any]:
 
 
 def _line(error: BaseException) -> str:
-    """The first line of an error."""
+    """The first line of an error; of one that the operating system told TensorStore, what it told."""
+    number = re.search(r"os_error_code='(\d+)'", str(error))
+    if number is not None:
+        return os.strerror(int(number[1]))
     return (str(error).splitlines() or [type(error).__name__])[0]

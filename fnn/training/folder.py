@@ -85,7 +85,7 @@ class RunFolder:
                 f"{path} holds no run: expected {CONFIG}, found {', '.join(sorted(foreign)[:3])}"
             )
         folder = cls(path)
-        for name in (CONFIG, METRICS, SUMMARY, WEIGHTS):
+        for name in (CONFIG, METRICS, SUMMARY, WEIGHTS, LOGGERS):
             for torn in path.glob(f".{name}.{8 * '?'}"):  # of a process that was killed while it wrote
                 with contextlib.suppress(OSError):
                     torn.unlink()

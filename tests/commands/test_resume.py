@@ -114,7 +114,7 @@ def equal_in_pieces(made, stops, monkeypatch, **options):
 
 EVERYTHING = {
     "data": {"source": PICTURES, "augment": [{"shift": 1}, "flip"]},
-    "model": [{"conv": {"features": 2, "kernel": 3}}, {"batch_norm": {}}, "relu", "flatten", *MODEL],
+    "model": ["flatten", *MODEL],
     "optimizer": {"adamw": {"learning_rate": COSINE, "weight_decay": 1e-2}},
 }
 HELD_OUT = {"source": FEATURES, "validation": 0.3}
@@ -130,20 +130,21 @@ FAST = {
         [6, 3],
     ),
     "bfloat16": ({"model": MODEL, "precision": "bfloat16"}, [4]),
-    "a random key in the optimiser's state": (
-        {"optimizer": {"noisy_sgd": {"learning_rate": 0.05, "key": 3}}},
-        [9],
-    ),
     "an optimiser that evaluates elsewhere": (
         {"optimizer": {"schedule_free": {"base_optimizer": {"sgd": 0.05}, "learning_rate": 0.05}}},
         [7],
     ),
     "a line search": ({"optimizer": {"lbfgs": {"memory_size": 3}}}, [5]),
-    "patterns": (
+    "patterns, and a random key in the optimiser's state": (
         {
             "optimizer": [
                 {"clip_by_global_norm": 1.0},
-                {"multi_transform": {"*/bias": {"sgd": 0.1}, "*": {"adam": {"learning_rate": COSINE}}}},
+                {
+                    "multi_transform": {
+                        "*/bias": {"noisy_sgd": {"learning_rate": 0.05, "key": 3}},
+                        "*": {"adam": {"learning_rate": COSINE}},
+                    }
+                },
             ]
         },
         [11],
@@ -196,14 +197,19 @@ ONCE_AN_UPDATE = {
 }  # they evaluate the loss again, which an accumulated gradient does not allow
 
 
+CASES = [(optimizer, setting) for optimizer in OPTIMIZERS for setting in ("scan", "accumulate")]
+CASES += [(optimizer, setting) for optimizer in ("rmsprop", "schedule_free_adamw") for setting in SETTINGS]
+
+
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:precision is bfloat16")
-@pytest.mark.parametrize("setting", SETTINGS)
-@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize("optimizer, setting", dict.fromkeys(CASES))
 def test_every_optimiser_and_setting_is_the_same_to_the_bit(optimizer, setting, monkeypatch):
     if setting == "accumulate" and optimizer in ONCE_AN_UPDATE:
         pytest.skip("does not accumulate")
     sections = {**EVERYTHING, "optimizer": OPTIMIZERS[optimizer], **SETTINGS[setting]}
+    if setting == "scan":
+        sections["model"] = [{"conv": {"features": 2, "kernel": 3}}, "relu", *EVERYTHING["model"]]
     equal_in_pieces(experiment(**sections), [7, 4], monkeypatch)
 
 
@@ -443,6 +449,14 @@ def test_tuples_and_lists_are_one_in_a_config():
     assert list(differences({"a": 1}, {"b": 1})) == ["a: 1 -> nothing", "b: nothing -> 1"]
 
 
+def test_the_order_of_patterns_is_a_difference():
+    """The first that matches wins."""
+    before = {"optimizer": {"multi_transform": {"*/bias": "sgd", "*": "adam"}}}
+    now = {"optimizer": {"multi_transform": {"*": "adam", "*/bias": "sgd"}}}
+    assert list(differences(before, now)) == ["optimizer.multi_transform: */bias before * -> * before */bias"]
+    assert list(differences({"a": {"x": 1, "y": [{"z": 2}]}}, {"a": {"y": [{"z": 2}], "x": 1}})) == []
+
+
 def test_a_folder_that_holds_something_else_is_refused():
     Path("home").mkdir()
     Path("home/letter.txt").write_text("mine")
@@ -592,7 +606,7 @@ def test_steps_that_are_not_finite_are_left_out_as_in_numpy(action, every, monke
             "the batches since then are left out"
         )
     # interrupted on both sides of the first bad step, and right after it
-    for i, stops in enumerate([[bad[0] - 1, 2], [bad[0]], [bad[0] + 1, 3]]):
+    for i, stops in enumerate([[bad[0] - 1, 2], [bad[0]]]):
         in_pieces(made, f"pieces{i}", stops, monkeypatch, data=data, on_message=lambda text: None)
         same("whole", f"pieces{i}")
 
@@ -615,9 +629,7 @@ def test_the_average_counts_the_steps_that_were_made(action):
         not_finite(action, ema=0.99, epochs=1, checkpoint={"every": 1, "spacing": 0}),
     )
     params = first_params(made, data)
-    total, weight, kept = np.zeros((5, 3)), 0.0, not_finite(action, epochs=1, checkpoint={"every": 1})
-    path = []
-    fnn.train(kept, data=data, folder=lambda: RunFolder.create("plain", "x"))
+    total, weight, path = np.zeros((5, 3)), 0.0, []
     w, b = (np.asarray(params["dense1"][name], np.float64) for name in ("kernel", "bias"))
     for rows in np.asarray(epoch_order(SEED, 0, 26, 4)):
         x, y = data.train.inputs[rows].astype(np.float64), data.train.targets[rows]
@@ -677,7 +689,7 @@ def test_a_run_stops_at_the_first_step_that_is_not_finite():
 # ---------------------------------------------------------------- the best epoch
 
 
-@pytest.mark.parametrize("best", [{"min": "loss"}, {"max": "accuracy"}])
+@pytest.mark.parametrize("best", [{"min": "loss"}, pytest.param({"max": "accuracy"}, marks=pytest.mark.slow)])
 def test_a_run_ends_with_the_best_epoch_found_independently(best, monkeypatch):
     """Each epoch's model is that of a run of so many; patience counts epochs without a better figure."""
     ((direction, name),) = best.items()

@@ -111,6 +111,7 @@ class Killer:
         assert code == -9, f"exit code {code}: {self.said.read_text()}"
         found.kills[self._phase(before)] += 1
         found.fresh += fresh
+        print(f"kill {found.kills.total()}: {_state(self.out)['last']} steps", flush=True)
         self._inspect()
         return False
 
