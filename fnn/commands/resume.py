@@ -44,10 +44,11 @@ class Start:
         return f"going on from step {self.step}"
 
 
-def find_start(folder: RunFolder) -> Start:
+def find_start(folder: RunFolder, epochs: int, steps_per_epoch: int) -> Start:
     """The newest sound checkpoint of a run's folder, whose log is cut to it.
 
     Raises:
+        ConfigError: It is beyond the epochs that are asked for.
         CheckpointError: There are checkpoints, and none is sound.
         FolderError: The log cannot be read or written.
 
@@ -55,15 +56,20 @@ def find_start(folder: RunFolder) -> Start:
         CheckpointWarning: A newer one is damaged.
     """
     checkpoint = Checkpoints(folder.path / CHECKPOINTS).newest()
-    return Start(checkpoint, folder.cut(0 if checkpoint is None else checkpoint.step))
+    step = 0 if checkpoint is None else checkpoint.step
+    if step > epochs * steps_per_epoch:
+        least = -(-step // steps_per_epoch)
+        text = f"expected at least {least}: step {step} of {folder.path} is done"
+        raise ConfigError(("train", "epochs"), text)
+    return Start(checkpoint, folder.cut(step))
 
 
 def ended(folder: RunFolder, experiment: Experiment) -> dict[str, Any] | None:
     """The summary of a run that has as many epochs behind it as an experiment asks for; else None."""
     try:
-        summary: dict[str, Any] = json.loads((folder.path / SUMMARY).read_bytes())
+        summary: dict[str, Any] = {**json.loads((folder.path / SUMMARY).read_bytes())}
         epochs = read(folder.path / CONFIG).train.epochs
-    except (OSError, ValueError):
+    except (OSError, ValueError, TypeError):
         return None
     return summary if summary.get("status") == "completed" and epochs >= experiment.train.epochs else None
 
@@ -105,15 +111,19 @@ def differences(before: Any, now: Any, path: Path = ()) -> Iterator[str]:
         >>> list(differences({"seed": 0, "train": {"epochs": 5}}, {"seed": 1, "train": {"epochs": 6}}))
         ['seed: 0 -> 1']
     """
-    if path in MAY_CHANGE or before == now:
+    if path in MAY_CHANGE:
         return
+    before, now = (list(value) if isinstance(value, tuple) else value for value in (before, now))
     if isinstance(before, dict) and isinstance(now, dict):
+        orders = [[str(key) for key in each if "*" in str(key)] for each in (before, now)]
+        if orders[0] != orders[1] and sorted(orders[0]) == sorted(orders[1]):
+            yield f"{dotted(path)}: " + " -> ".join(" before ".join(order) for order in orders)
         for key in {**before, **now}:
             yield from differences(before.get(key, _MISSING), now.get(key, _MISSING), (*path, key))
     elif isinstance(before, list) and isinstance(now, list) and len(before) == len(now):
         for i, (old, new) in enumerate(zip(before, now, strict=True)):
             yield from differences(old, new, (*path, i))
-    else:
+    elif before != now:
         yield f"{dotted(path)}: {_text(before)} -> {_text(now)}"
 
 

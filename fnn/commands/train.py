@@ -124,15 +124,16 @@ def train(
             out = folder()
         start = Start()
         if out is not None and resume:
-            start = find_start(out)
+            start = find_start(out, experiment.train.epochs, parts.steps_per_epoch)
             on_message(f"{out.path}: {start.message}")
+        config = _begun(experiment, out)
         execution = experiment.train.execution
         using = kernels.use(execution.kernels, threads=execution.threads)
         with using, Loggers(loggers, _about(experiment, out, start)) as told:
             warn_of_slow_bfloat16(experiment.precision)
             tell = on_progress or (lambda progress: None)
             listeners = _Listeners(told.before(on_log), tell, on_message, stopped)
-            run = _run(experiment, parts, out, listeners, start, begin)
+            run = _run(experiment, parts, out, config, listeners, start, begin)
             told.end(run.summary)
             return run
     finally:
@@ -157,6 +158,18 @@ def _about(experiment: Experiment, out: RunFolder | None, start: Start) -> RunIn
     return RunInfo(name or "run", folder, experiment.model_dump(), start.step)
 
 
+def _begun(experiment: Experiment, out: RunFolder | None) -> str:
+    """The resolved config, which makes a folder that of a run: written before all else.
+
+    A summary that is there speaks of fewer epochs, or of another config.
+    """
+    config = write(experiment.model_dump(), head=experiment.document.origin())
+    if out is not None:
+        out.remove(SUMMARY)
+        out.write(CONFIG, config)
+    return config
+
+
 def resolved(experiment: Experiment, model: Layer) -> Experiment:
     """The experiment with every choice made that the machine has a part in."""
     with experiment.document.located():
@@ -169,6 +182,7 @@ def _run(
     experiment: Experiment,
     parts: Parts,
     out: RunFolder | None,
+    config: str,
     listeners: _Listeners,
     start: Start,
     begin: float,
@@ -176,8 +190,6 @@ def _run(
     recipe = make_recipe(experiment, parts)
     keep = experiment.train.checkpoint.keep
     checkpoints = None if out is None else Checkpoints(out.path / CHECKPOINTS, keep)
-    config = write(experiment.model_dump(), head=experiment.document.origin())
-    _write(out, CONFIG, config)
     log = start.log
     keeper = _keeper(experiment, parts, out, checkpoints, listeners)
     selection = make_selection(experiment)
@@ -222,7 +234,7 @@ def _run(
 def _loaded(parts: Parts, out: RunFolder, summary: dict[str, Any]) -> Run:
     """A run that has ended."""
     params, state = load_weights(out.path / WEIGHTS, parts.params, parts.state)
-    if digest(params, state) != summary["params_sha256"]:
+    if digest(params, state) != summary.get("params_sha256"):
         raise WeightsError(f"{out.path / WEIGHTS} is not the model that {SUMMARY} speaks of")
     return Run(parts.model, params, state, out.records(), summary, out.path)
 

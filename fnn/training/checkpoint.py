@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import hashlib
 import json
+import logging
 import math
 import os
+import re
 import shutil
+import sys
+import time
 import warnings
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +25,10 @@ import numpy as np
 from fnn.training.folder import sync, write_whole
 
 MANIFEST = "manifest.json"
-_CHUNK = 1 << 20
+FORMAT = 1
+_SAVING, _REMOVED = ".saving", ".removed"
+_LATE = 0.2
+"""Seconds in which what was written beside an array that failed fails, too."""
 
 
 class CheckpointError(ValueError):
@@ -49,7 +58,8 @@ class Checkpoint:
         from orbax import checkpoint as orbax
 
         try:
-            found = _orbax().restore(self.path.absolute(), args=orbax.args.PyTreeRestore())
+            with _quiet():
+                found = _orbax().restore(self.path.absolute(), args=orbax.args.PyTreeRestore())
         except Exception as error:  # whatever Orbax raises
             raise CheckpointError(f"{self.path}: cannot be read: {_line(error)}") from None
         return {name: np.asarray(value) for name, value in found.items()}
@@ -80,6 +90,7 @@ class Checkpoints:
 
     def __init__(self, folder: Path, keep: int = 2) -> None:
         self.folder, self.keep = folder, keep
+        self._sound: dict[int, bool] = {}
         self._writer = ThreadPoolExecutor(1, "checkpoint")
         self._saving: Future[None] | None = None
 
@@ -154,43 +165,68 @@ class Checkpoints:
         return sorted(int(name) for name in names if name.isdecimal() and str(int(name)) == name)
 
     def _write(self, step: int, arrays: dict[str, np.ndarray], info: dict[str, Any], also: set[int]) -> None:
-        place, final = self.folder / f".{step}.saving", self.folder / str(step)
+        place, final = self.folder / f".{step}{_SAVING}", self.folder / str(step)
         try:
             self.folder.mkdir(exist_ok=True)
-            shutil.rmtree(place, ignore_errors=True)
+            self._tidy()
             _save(place, arrays)
             write_whole(place / MANIFEST, _manifest(place, step, info))
-            if final.exists():  # damaged: a sound one would not be written again
-                shutil.rmtree(final)
+            sync(place)
+            self._remove(step)  # damaged: a sound one would not be written again
             os.rename(place, final)
             sync(self.folder)
+            self._sound[step] = True
+            self._prune(step, also)
         except Exception as error:  # whatever Orbax raises
-            shutil.rmtree(place, ignore_errors=True)
+            self._tidy()
             raise CheckpointError(
                 f"{self.folder}: the checkpoint of step {step} could not be saved: {_line(error)}"
             ) from None
-        self._prune(step, also)
+
+    def _tidy(self) -> None:
+        """Remove what was not saved, or not removed, to the end: it may be what fills the disk."""
+        for entry in [*self.folder.glob(f".*{_SAVING}*"), *self.folder.glob(f".*{_REMOVED}")]:
+            shutil.rmtree(entry, ignore_errors=True)
+            if entry.is_file():
+                entry.unlink()
 
     def _prune(self, step: int, also: set[int]) -> None:
-        """Remove what is neither among the newest up to this step nor to stay."""
-        stay = set([s for s in self.steps() if s <= step][-self.keep :]) | also
-        for entry in self.folder.iterdir():
-            if entry.is_dir() and entry.name not in map(str, stay):
-                shutil.rmtree(entry, ignore_errors=True)
+        """Remove the checkpoints that are neither among the newest sound ones up to this step nor to stay."""
+        stay = {s for s in self.steps() if s <= step and self._is_sound(s)}
+        stay = set(sorted(stay)[-self.keep :]) | also
+        for other in self.steps():
+            if other not in stay:
+                self._remove(other)
+        self._tidy()
+
+    def _remove(self, step: int) -> None:
+        """Take a checkpoint away, if it is there: at once, for whoever looks."""
+        with contextlib.suppress(FileNotFoundError):
+            os.rename(self.folder / str(step), self.folder / f".{step}{_REMOVED}")
+
+    def _is_sound(self, step: int) -> bool:
+        """Whether a checkpoint is, by what this process wrote or has read of it."""
+        if step not in self._sound:
+            self._sound[step] = isinstance(examine(self.folder / str(step)), Checkpoint)
+        return self._sound[step]
 
 
 def examine(path: Path) -> Checkpoint | str:
     """A checkpoint all of whose files are as they were written; or what is wrong with it."""
     try:
-        body = json.loads((path / MANIFEST).read_bytes())
-        own = body.pop("sha256")
-        step, info, files = body["step"], body["info"], body["files"]
+        text = _plain_file(path / MANIFEST).read_bytes()
+        body = {**json.loads(text)}
+        body.pop("sha256", None)
+        whole = text == _sealed(body)
     except FileNotFoundError:
         return f"{MANIFEST} is missing"
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (OSError, ValueError, TypeError, RecursionError):
         return f"{MANIFEST} cannot be read"
-    if own != _sealed(body):
+    if not whole:
         return f"{MANIFEST} is not as it was written"
+    if body["format"] != FORMAT:
+        return f"{MANIFEST} is of format {body['format']}, and this version reads {FORMAT}"
+    step, info, files = body["step"], body["info"], body["files"]
     if str(step) != path.name:
         return f"it is of step {step}"
     for name, wanted in files.items():
@@ -216,7 +252,32 @@ def _orbax() -> Any:
 def _save(place: Path, arrays: dict[str, np.ndarray]) -> None:
     from orbax import checkpoint as orbax
 
-    _orbax().save(place.absolute(), args=orbax.args.PyTreeSave(arrays))
+    with _quiet():
+        _orbax().save(place.absolute(), args=orbax.args.PyTreeSave(arrays))
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """An error is raised, and not printed as well: by Orbax in its log, by TensorStore from its threads."""
+    log, hook = logging.getLogger("absl"), sys.unraisablehook
+
+    def nothing(record: logging.LogRecord) -> bool:
+        return False
+
+    def other(event: sys.UnraisableHookArgs) -> None:
+        if "Event loop is closed" not in str(event.exc_value):
+            hook(event)
+
+    log.addFilter(nothing)
+    sys.unraisablehook = other
+    try:
+        yield
+    except Exception:
+        time.sleep(_LATE)
+        raise
+    finally:
+        log.removeFilter(nothing)
+        sys.unraisablehook = hook
 
 
 def _manifest(place: Path, step: int, info: dict[str, Any]) -> bytes:
@@ -226,20 +287,31 @@ def _manifest(place: Path, step: int, info: dict[str, Any]) -> bytes:
         sync(file)
         if file.is_file():
             files[file.relative_to(place).as_posix()] = _fingerprint(file)
-    body = {"format": 1, "step": step, "info": info, "files": files}
-    return json.dumps({**body, "sha256": _sealed(body)}, indent=1).encode()
+    return _sealed({"format": FORMAT, "step": step, "info": info, "files": files})
 
 
-def _sealed(body: dict[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
+def _sealed(body: dict[str, Any]) -> bytes:
+    """The text of a manifest, with the SHA-256 of the rest of it in it."""
+    sha = hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
+    return json.dumps({**body, "sha256": sha}, indent=1).encode()
+
+
+def _plain_file(path: Path) -> Path:
+    """The path, if to open it is not to wait for whoever writes to it."""
+    if path.exists() and not path.is_file():
+        raise IsADirectoryError(errno.EISDIR, "it is no file")
+    return path
 
 
 def _fingerprint(file: Path) -> dict[str, Any]:
-    with file.open("rb") as opened:
+    with _plain_file(file).open("rb") as opened:
         digest = hashlib.file_digest(opened, "sha256").hexdigest()
         return {"size": opened.tell(), "sha256": digest}
 
 
 def _line(error: BaseException) -> str:
-    """The first line of an error."""
+    """The first line of an error; of one that the operating system told TensorStore, what it told."""
+    number = re.search(r"os_error_code='(\d+)'", str(error))
+    if number is not None:
+        return os.strerror(int(number[1]))
     return (str(error).splitlines() or [type(error).__name__])[0]

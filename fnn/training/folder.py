@@ -84,7 +84,12 @@ class RunFolder:
             raise FolderError(
                 f"{path} holds no run: expected {CONFIG}, found {', '.join(sorted(foreign)[:3])}"
             )
-        return cls(path)
+        folder = cls(path)
+        for name in (CONFIG, METRICS, SUMMARY, WEIGHTS, LOGGERS):
+            for torn in path.glob(f".{name}.{8 * '?'}"):  # of a process that was killed while it wrote
+                with contextlib.suppress(OSError):
+                    torn.unlink()
+        return folder
 
     def close(self) -> None:
         """Let other runs use the folder."""
@@ -133,12 +138,26 @@ class RunFolder:
     def cut(self, step: int) -> list[dict[str, Any]]:
         """Leave the records up to a step in ``metrics.jsonl``, and return them."""
         kept = [record for record in self.records() if record["step"] <= step]
-        self.write(METRICS, "".join(to_json(record) + "\n" for record in kept))
+        if (self.path / METRICS).exists():
+            self.write(METRICS, "".join(to_json(record) + "\n" for record in kept))
         return kept
 
+    def remove(self, name: str) -> None:
+        """Take a file away, if it is there.
+
+        Raises:
+            FolderError: It cannot be removed.
+        """
+        with _named(self.path / name, "cannot be removed"):
+            (self.path / name).unlink(missing_ok=True)
+
     def sync(self) -> None:
-        """Bring ``metrics.jsonl`` to the disk."""
-        if (self.path / METRICS).exists():
+        """Bring ``metrics.jsonl`` to the disk.
+
+        Raises:
+            FolderError: It cannot be.
+        """
+        with _named(self.path / METRICS, "cannot be written"), contextlib.suppress(FileNotFoundError):
             sync(self.path / METRICS)
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from fnn.training.checkpoint import Checkpoint, Checkpoints
+from fnn.training.checkpoint import Checkpoint, CheckpointError, Checkpoints
 from fnn.training.meter import DivergedError, Meter
 from fnn.training.selection import Selection
 from fnn.training.snapshot import below, put, take
@@ -75,10 +75,10 @@ class Keeper:
         self.saved = time.monotonic()
         self.saved_step = 0
         self.base: TrainState | None = None
-        self.attempts = 0
+        self.attempts, self.went_back = 0, 0
 
-    def begin(self, train_state: TrainState, step: int) -> None:
-        """Note where the run begins, or goes on.
+    def begin(self, train_state: TrainState, step: int, resume: Checkpoint | None = None) -> None:
+        """Note where the run begins, or which checkpoint it goes on from.
 
         Raises:
             Stopped: It was asked to stop already.
@@ -86,6 +86,7 @@ class Keeper:
         if self.stopped():
             raise Stopped(step)
         self.saved, self.saved_step = time.monotonic(), step
+        self.attempts = 0 if resume is None else resume.info["attempts"]
         self._note(train_state)
 
     def limit(self, step: int) -> float:
@@ -97,16 +98,16 @@ class Keeper:
     def after(
         self, train_state: TrainState, meter: Meter, selection: Selection | None, better: bool = False
     ) -> None:
-        """Save the run, if it is time to, if its last epoch was the best, or if it is to stop.
+        """Save the run, if it is time to, at the end of its best epoch, too, or if it is to stop.
 
         Raises:
             Stopped: It was to stop.
             CheckpointError: The checkpoint before could not be written.
         """
         step, stop = meter.step, self.stopped()
-        due = self.period.steps is None or step % self.period.steps == 0
+        due = better or self.period.steps is None or step % self.period.steps == 0
         due = due and time.monotonic() - self.saved >= self.period.seconds
-        if (due or better or (stop and not self.rollback)) and step != self.saved_step:
+        if (due or (stop and not self.rollback)) and step != self.saved_step:
             self._save(train_state, meter, selection)
         if stop:
             raise Stopped(step)
@@ -117,7 +118,7 @@ class Keeper:
         Raises:
             DivergedError: The error, if the run is not to go back, or did too often.
         """
-        self.attempts += 1
+        self.attempts, self.went_back = self.attempts + 1, step
         if self.base is None or self.attempts > ATTEMPTS:
             raise error
         self.on_message(f"{error}: back to step {self.saved_step}; the batches since then are left out")
@@ -126,12 +127,14 @@ class Keeper:
 
     def _save(self, train_state: TrainState, meter: Meter, selection: Selection | None) -> None:
         self.saved, self.saved_step = time.monotonic(), meter.step
+        if meter.step > self.went_back:  # else it is the same state, at another step
+            self.attempts = 0
         self._note(train_state)
         if self.checkpoints is None:
             return
         arrays = take({"train": train_state})
         arrays |= {f"meter/{name}": array for name, array in meter.arrays().items()}
-        info: dict[str, Any] = {"meter": meter.info()}
+        info: dict[str, Any] = {"meter": meter.info(), "attempts": self.attempts}
         also = []
         if selection is not None:
             arrays |= {f"best/{name}": array for name, array in selection.arrays.items()}
@@ -142,7 +145,7 @@ class Keeper:
 
     def _note(self, train_state: TrainState) -> None:
         if self.rollback:
-            self.base, self.attempts = copy(train_state), 0
+            self.base = copy(train_state)
 
 
 def restore(
@@ -162,7 +165,10 @@ def restore(
     meter.restore(checkpoint.info["meter"], below("meter", arrays))
     if selection is not None and "best" in checkpoint.info:
         selection.restore(checkpoint.info["best"], below("best", arrays))
-    restored: TrainState = put(below("train", arrays), train_state)
+    try:
+        restored: TrainState = put(below("train", arrays), train_state)
+    except CheckpointError as error:
+        raise CheckpointError(f"{checkpoint.path}: {error}") from None
     return restored
 
 

@@ -118,7 +118,7 @@ def fit(
     keeper = keeper or Keeper(Period())
     if resume is not None:
         train_state = restore(resume, train_state, meter, selection)
-    keeper.begin(train_state, meter.step)
+    keeper.begin(train_state, meter.step, resume)
     count, block = steps_per_call or 1, -1
     begun, watched = meter.step, False
     with ExitStack() as watching:
@@ -136,6 +136,7 @@ def fit(
                 meter.read(logs, seconds)
             except DivergedError as error:
                 train_state = keeper.go_back(error, meter.step)
+                meter.tell(started + seconds)
             if steps_per_call is None:
                 count = max(1, min(GROWTH * count, int(CALL / seconds * done)))
             better = False

@@ -11,7 +11,9 @@ from typing import Any
 import jax
 import numpy as np
 
+from fnn.training.snapshot import below, take
 from fnn.training.step import SCALARS, Recipe
+from fnn.trees import path_text
 
 Record = dict[str, Any]
 
@@ -90,9 +92,9 @@ class Meter:
         self.reported_step = self.logged_step = 0
         self.losses: list[float] = []
         self.statistics: dict[str, Any] = {}
-        self.last: dict[str, Any] = {}
+        self.last: dict[str, float] = {}
         self.skipped = self.in_a_row = 0
-        self.restored: list[np.ndarray] = []
+        self.restored: dict[str, np.ndarray] = {}
 
     def seconds(self) -> float:
         """Since the run began, less what lay between its parts."""
@@ -108,25 +110,23 @@ class Meter:
             "since_logged": now - self.logged,
             "skipped": self.skipped,
             "in_a_row": self.in_a_row,
+            "last": self.last,
         }
 
     def arrays(self) -> dict[str, np.ndarray]:
         """What it holds of the steps since the last record."""
-        pending = {
-            f"statistics/{i:04}": np.asarray(a) for i, a in enumerate(jax.tree.leaves(self.statistics))
-        }
-        return {"losses": np.array(self.losses), **pending} if self.losses else {}
+        return take({"losses": np.array(self.losses), "statistics": self.statistics}) if self.losses else {}
 
-    def restore(self, info: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> None:
+    def restore(self, info: Mapping[str, Any], arrays: dict[str, np.ndarray]) -> None:
         """Go on from what a checkpoint noted: the records are those of a run that never stopped."""
         now = time.perf_counter()
         self.step = self.reported_step = info["step"]
         self.logged_step, self.begin, self.logged = info["logged_step"], now - info["seconds"], now
         self.logged -= info["since_logged"]
-        self.skipped, self.in_a_row = info["skipped"], info["in_a_row"]
+        self.skipped, self.in_a_row, self.last = info["skipped"], info["in_a_row"], dict(info["last"])
         if "losses" in arrays:
             self.losses = arrays["losses"].tolist()
-            self.restored = [arrays[name] for name in sorted(arrays) if name != "losses"]
+            self.restored = below("statistics", arrays)
 
     def read(self, logs: list[Any], seconds: float) -> None:
         """Take the logs of steps that were just done, one after the other, in so many seconds.
@@ -138,28 +138,40 @@ class Meter:
         end = time.perf_counter()
         for i, log in enumerate(logs, start=1):
             self._add(log)
-            if self.step % self.log_every == 0 or self.step == self.steps:
-                now = end - seconds * (1 - i / len(logs))  # nobody saw when it was; steps take the same time
-                self._report(now)
-                self.on_log(self._record(now))
+            self.tell(end - seconds * (1 - i / len(logs)))  # nobody saw when it was; steps take the same time
         if end - self.reported > REPORT:
             self._report(end)
 
+    def tell(self, now: float) -> None:
+        """Give the record that ends with this step, if one does."""
+        if self.step % self.log_every == 0 or self.step == self.steps:
+            self._report(now)
+            self.on_log(self._record(now))
+
     def _add(self, log: Any) -> None:
         self.step += 1
+        if self.restored:
+            self._take_up(log["metrics"])
         bad = next((name for name in SCALARS if name in log and not math.isfinite(log[name])), None)
         if bad is not None:
             self._leave_out(f"the {bad.replace('_', ' ')} is {log[bad]} at step {self.step}")
             return
         self.in_a_row = 0
         self.losses.append(float(log["loss"]))
-        if self.restored:
-            self.statistics = jax.tree.unflatten(jax.tree.structure(log["metrics"]), self.restored)
-            self.restored = []
         for name, new in log["metrics"].items():
             old = self.statistics.get(name)
             self.statistics[name] = new if old is None else self.recipe.metrics[name].merge(old, new)
-        self.last = log
+        self.last = {name: float(log[name]) for name in SCALARS[1:] if name in log}
+
+    def _take_up(self, example: Any) -> None:
+        """Give what was restored the form of the metrics; a fork may have others, and then begins anew."""
+        restored, self.restored = self.restored, {}
+        if restored.keys() == take(example).keys():
+            self.statistics = jax.tree_util.tree_map_with_path(
+                lambda path, _: restored[path_text(path)], example
+            )
+        else:
+            self.losses = []
 
     def _leave_out(self, what: str) -> None:
         if not self.recipe.skip:
@@ -185,14 +197,13 @@ class Meter:
 
     def _record(self, now: float) -> Record:
         """What is logged of the steps since the last record."""
-        norms = {name: float(self.last[name]) for name in SCALARS[1:] if name in self.last}
         record: Record = {
             "step": self.step,
             "epoch": self.epoch,
             "split": "train",
             **self._figures(),
             **({"learning_rate": float(self.learning_rate(self.step - 1))} if self.learning_rate else {}),
-            **norms,
+            **self.last,
             "examples_per_second": self._speed(self.logged_step, now - self.logged),
             "seconds": now - self.begin,
             **({"skipped": self.skipped} if self.recipe.skip else {}),

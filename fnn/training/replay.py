@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from fnn.training.checkpoint import Checkpoint
 from fnn.training.keeper import Keeper, Period, Stopped, copy
 from fnn.training.meter import DivergedError, Meter
 from fnn.training.selection import Selection
@@ -35,9 +36,9 @@ class Replay(Keeper):
         self.before: TrainState | None = None
         self.failure: str | None = None
 
-    def begin(self, train_state: TrainState, step: int) -> None:
-        """Note where the run begins, or goes on."""
-        super().begin(train_state, step)
+    def begin(self, train_state: TrainState, step: int, resume: Checkpoint | None = None) -> None:
+        """Note where the run begins, or which checkpoint it goes on from."""
+        super().begin(train_state, step, resume)
         self._look(train_state, step)
 
     def limit(self, step: int) -> float:

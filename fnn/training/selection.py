@@ -63,9 +63,12 @@ class Selection:
 
     def info(self) -> dict[str, Any]:
         """What a checkpoint notes of it, beside the arrays."""
-        return {"step": self.step, "value": self.value, "stale": self.stale}
+        sought = {"direction": self.direction, "metric": self.metric}
+        return {**sought, "step": self.step, "value": self.value, "stale": self.stale}
 
     def restore(self, info: Mapping[str, Any], arrays: dict[str, np.ndarray]) -> None:
-        """Go on from what a checkpoint noted."""
+        """Go on from what a checkpoint noted; a fork that looks for another best begins anew."""
+        if (info["direction"], info["metric"]) != (self.direction, self.metric):
+            return
         self.step, self.value, self.stale = info["step"], info["value"], info["stale"]
         self.arrays = arrays

@@ -53,7 +53,7 @@ def put(arrays: dict[str, np.ndarray], example: Any) -> Any:
         if name in found and form != found[name]
     ]
     if problems:
-        raise CheckpointError("the checkpoint is of another model or optimizer: " + "; ".join(problems))
+        raise CheckpointError("is of another model or optimizer: " + "; ".join(problems))
 
     def restored(path: tuple[Any, ...], leaf: Any) -> Any:
         array = arrays.get(path_text(path))

@@ -20,6 +20,18 @@ SCALARS = ("loss", "gradient_norm", "update_norm", "parameter_norm")
 """What the log of a step says of it in one number each; where one is not finite, the step has failed."""
 
 
+class Average(NamedTuple):
+    """A moving average that began at 0.
+
+    Attributes:
+        total: The running sum, not yet corrected for its start.
+        values: How many are in it: a step that is left out adds none.
+    """
+
+    total: Any
+    values: Array
+
+
 class TrainState(NamedTuple):
     """All that a step changes.
 
@@ -27,7 +39,7 @@ class TrainState(NamedTuple):
         step: Steps done.
         params, state: The model's.
         optimizer: The optimiser's.
-        average: The running sum of an average of the parameters, not yet corrected for its start; or ``{}``.
+        average: An `Average` of the parameters, or ``{}``.
     """
 
     step: Array
@@ -80,7 +92,9 @@ class Recipe:
         if self.ema is None:
             params = evaluation_params(train_state.optimizer, train_state.params)
         else:
-            params = optax.tree.bias_correction(train_state.average, self.ema, train_state.step)
+            total, values = train_state.average
+            average = optax.tree.bias_correction(total, self.ema, values)
+            params = jax.tree.map(lambda a, p: jnp.where(values == 0, p, a), average, train_state.params)
         return params
 
 
@@ -97,7 +111,9 @@ def initial_state(recipe: Recipe, key: Key, inputs: Any) -> TrainState:
     @jax.jit  # one compilation in place of one for each operation
     def start(key: Key) -> TrainState:
         params, state = recipe.model.init(key, x)
-        average = {} if recipe.ema is None else optax.tree.zeros_like(params)
+        average: Any = {}
+        if recipe.ema is not None:
+            average = Average(optax.tree.zeros_like(params), jnp.zeros((), jnp.int32))
         return TrainState(jnp.zeros((), jnp.int32), params, state, recipe.optimizer.init(params), average)
 
     first: TrainState = start(key)
@@ -120,7 +136,8 @@ def make_step(
         updates, optimizer, params = descend(recipe, old, batch, loss, gradient)
         average = old.average
         if recipe.ema is not None:
-            average = optax.tree.update_moment(params, average, recipe.ema, 1)
+            total = optax.tree.update_moment(params, average.total, recipe.ema, 1)
+            average = Average(total, average.values + 1)
         everything = jnp.ones(len(targets), jnp.bool_)
         log = {
             "loss": loss,
