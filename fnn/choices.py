@@ -126,9 +126,19 @@ def _by_name(constructor: Callable[..., Any], name: str, arguments: Any, path: P
 
 
 def _form(constructor: Callable[..., Any]) -> inspect.Signature:
-    """The signature without its types, to be shown."""
+    """The signature to be shown: without types, and of a default only what a config could say."""
     parameters = inspect.signature(constructor).parameters.values()
-    return inspect.Signature([p.replace(annotation=p.empty) for p in parameters])
+    return inspect.Signature([p.replace(annotation=p.empty, default=_sayable(p.default)) for p in parameters])
+
+
+def _sayable(default: Any) -> Any:
+    yaml = default is None or isinstance(default, bool | int | float | str | list | tuple)
+    return default if yaml or default is inspect.Parameter.empty else _Unsayable()
+
+
+class _Unsayable:
+    def __repr__(self) -> str:
+        return "..."
 
 
 def _hints(constructor: Callable[..., Any]) -> dict[str, Any]:

@@ -288,6 +288,10 @@ def _clear_errors() -> Iterator[None]:
         _stop("interrupted", 130)
     except ArithmeticError as error:
         _stop(str(error), 1)
+    except (MemoryError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and not str(error).startswith("RESOURCE_EXHAUSTED"):  # XLA's
+            raise
+        _stop(f"out of memory: {error}; a smaller train.batch_size takes less", 2)
     except ValueError as error:
         if not type(error).__module__.startswith("fnn."):
             raise

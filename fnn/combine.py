@@ -175,6 +175,7 @@ class _Init(_Run):
         with inside(name):
             params, state = child.init(name_key(self.init_key, name), x)
             y = _output(child, params, state, x)
+            _check_axes(y)
         self.params |= unless_empty(name, params)
         self.state |= unless_empty(name, state)
         return y
@@ -276,6 +277,13 @@ def refuse_strangers(children: Children, **trees: dict[str, Any]) -> None:
 def unless_empty(name: str, tree: dict[str, Any]) -> dict[str, Any]:
     """A child's share of a tree; nothing where it has none."""
     return {name: tree} if tree else {}
+
+
+def _check_axes(y: Any) -> None:
+    """Refuse what no array can be: JAX counts along an axis in int32."""
+    for leaf in jax.tree.leaves(y):
+        if max(leaf.shape, default=0) >= 2**31:
+            raise LayerError(f"expected an output whose axes are below 2**31, got {leaf.shape}")
 
 
 def _output(layer: Layer, params: Params, state: State, x: Any) -> Any:

@@ -16,7 +16,7 @@ SECTIONS: set[Path] = {(), ("data",), ("train",), ("train", "execution"), ("trai
 """Mappings of fields. Every other mapping is a choice, or the arguments of one."""
 
 DEEPEST = 100
-"""Levels of nesting; a parser takes time that grows with their square."""
+"""Levels of nesting, with those of an override's key; a parser takes time that grows with their square."""
 LARGEST = 64
 """Bits of a whole number."""
 
@@ -102,7 +102,7 @@ def override(document: Document, texts: Iterable[str], first_argument: Callable[
         key, equals, value_text = text.partition("=")
         if not equals or not key:
             raise ConfigError((), f"expected an override dotted.key=value, got {text!r}")
-        value = _parse(value_text, f"override {text}", {})
+        value = _parse(value_text, f"override {text}", {}, depth=key.count(".") + 1)
         path = _Override(document, text, first_argument).put(key.split("."), value)
         _forget(document, path)
         document.overrides[path] = text
@@ -227,13 +227,12 @@ def _forget(document: Document, path: Path) -> None:
     document.overrides = {p: text for p, text in document.overrides.items() if p[: len(path)] != path}
 
 
-def _parse(text: str, source: str, lines: dict[Path, int]) -> Any:
+def _parse(text: str, source: str, lines: dict[Path, int], depth: int = 0) -> Any:
     from ruamel.yaml import YAML
     from ruamel.yaml.error import MarkedYAMLError, YAMLError
     from ruamel.yaml.reader import ReaderError
 
     try:
-        depth = 0
         for event in YAML(typ="safe", pure=True).parse(text):
             depth += _refuse(event, source, depth)
         tree = YAML(typ="rt", pure=True).load(text)

@@ -157,7 +157,7 @@ def confusion(classes: int | None = None) -> Metric:
         classes: The size of the table; by default as many as outputs, 2 for a single one.
 
     Raises:
-        ValueError: When measured: more classes can be predicted than the table holds.
+        ValueError: When measured: more classes can be predicted than the table holds, or it holds too many.
 
     Example:
         >>> import jax.numpy as jnp
@@ -172,6 +172,8 @@ def confusion(classes: int | None = None) -> Metric:
         size = known if classes is None else classes
         if size < known:
             raise ValueError(f"confusion: expected classes of {known} or more, got {classes}")
+        if size * size >= 2**31:  # the cells are counted in int32
+            raise ValueError(f"confusion: expected at most 46,340 classes, got {size}")
         counted = _rows(mask, true.shape[:1]) & (predicted >= 0) & (true >= 0) & (true < size)
         cell = jnp.where(counted, true * size + predicted, size * size)  # outside: dropped
         counts = jnp.zeros(size * size, jnp.int32).at[cell].add(1, mode="drop")

@@ -25,6 +25,7 @@ from fnn.layer import (
     spec,
     static_train,
 )
+from fnn.layers.checks import UNROLLED, positive
 from fnn.registry import register
 
 
@@ -48,8 +49,7 @@ def repeat(layer: Layer, n: int) -> Layer:
         >>> params["layer"]["kernel"].shape
         (3, 4, 4)
     """
-    if isinstance(n, bool) or not isinstance(n, int) or n < 1:
-        raise ValueError(f"repeat: n must be a positive whole number, got {n!r}")
+    positive("repeat", n=n)
     children = name_children("repeat", (), {"layer": layer})
     body = children[0][1]
 
@@ -75,7 +75,7 @@ def repeat(layer: Layer, n: int) -> Layer:
 
         each = (jnp.arange(n), params.get("layer", {}), state.get("layer", {}))
         with inside("layer"):
-            run = _unrolled if slow_in_a_loop(body) else jax.lax.scan
+            run = _unrolled if slow_in_a_loop(body) and n <= UNROLLED else jax.lax.scan
             x, new = run(step, x, each)
         return x, unless_empty("layer", new)
 
@@ -127,11 +127,17 @@ def _check_constant(body: Layer, key: Key, x: Any) -> None:
     with inside("layer"):
         y = jax.eval_shape(lambda k, v: body.apply(*body.init(k, v), v)[0], key, x)
         if jax.tree.map(_form, y) != jax.tree.map(_form, x):
-            raise LayerError(f"expected a layer whose output is like its input to repeat, got {x} and {y}")
+            raise LayerError(
+                f"expected a layer whose output is like its input to repeat, got {_text(x)} and {_text(y)}"
+            )
 
 
 def _form(array: Any) -> tuple[Any, ...]:
     return (*array.shape, array.dtype)
+
+
+def _text(tree: Any) -> str:
+    return ", ".join(f"{leaf.dtype.name}{list(leaf.shape)}" for leaf in jax.tree.leaves(tree))
 
 
 def _unrolled(step: Callable[..., Any], x: Any, each: Any) -> tuple[Any, Any]:

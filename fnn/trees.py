@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import hashlib
+import math
 from collections.abc import Iterable, Mapping
 from fnmatch import fnmatchcase
 from typing import Any
@@ -58,7 +59,7 @@ def count(tree: Any) -> int:
         >>> fnn.count({"kernel": jnp.ones((3, 4)), "bias": jnp.ones(4)})
         16
     """
-    return sum(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(tree))
+    return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(tree))
 
 
 def matches(pattern: str, path: str) -> bool:

@@ -28,6 +28,10 @@ def join(*parts: int, **named: int) -> Any:
     return parts, named
 
 
+def activated(features: int, activation: Any = print, pool: int = 2) -> Any:
+    return features, activation, pool
+
+
 def nothing() -> str:
     return "nothing"
 
@@ -153,6 +157,11 @@ def test_convert_gets_annotation_value_and_place_of_each_argument() -> None:
         ),
         (build, {"kernel": 5}, "model.0.it: build needs 'features': build(features, "),
         (build, None, "model.0.it: build needs 'features': "),
+        (
+            activated,
+            None,
+            "model.0.it: activated needs 'features': activated(features, activation=..., pool=2)",
+        ),
         (build, {"features": "8"}, "model.0.it.features: expected a valid integer, got '8'"),
         (build, "8", "model.0.it: expected a valid integer, got '8'"),
         (

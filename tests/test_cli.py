@@ -322,6 +322,29 @@ def test_a_fault_of_our_own_keeps_its_traceback(typed, monkeypatch):
         typed("tiny.yaml")
 
 
+@pytest.mark.parametrize(
+    "fault",
+    [MemoryError("Unable to allocate 9 GiB"), RuntimeError("RESOURCE_EXHAUSTED: Unable to allocate 9 GiB")],
+)
+def test_too_little_memory_is_one_line(typed, monkeypatch, fault):
+    def allocate(*arguments, **keywords):
+        raise fault
+
+    monkeypatch.setattr("fnn.commands.train.build", allocate)
+    code, out, err = typed("tiny.yaml")
+    assert (code, out) == (2, "")
+    assert err == f"error: out of memory: {fault}; a smaller train.batch_size takes less\n"
+
+
+def test_another_fault_of_a_library_keeps_its_traceback(typed, monkeypatch):
+    def fault(*arguments, **keywords):
+        raise RuntimeError("INTERNAL: a bug")
+
+    monkeypatch.setattr("fnn.commands.train.build", fault)
+    with pytest.raises(RuntimeError, match="a bug"):
+        typed("tiny.yaml")
+
+
 # ---------------------------------------------------------------- help, summary
 
 

@@ -244,6 +244,11 @@ WRONG = {
         "concat1: expected outputs that differ in their last axis alone, "
         "got relu1 float32[4, 6, 6, 2], max_pool1 float32[4, 3, 3, 2]",
     ),
+    "axis": (
+        fnn.serial(fnn.conv(1, 1, padding=2**31 - 1)),
+        PICTURES,
+        f"conv1: expected an output whose axes are below 2**31, got {(4, 2**32 + 4, 2**32 + 4, 1)}",
+    ),
     "branch": (
         fnn.serial(fnn.concat(fnn.relu, pool=fnn.max_pool(2))),
         ROWS,

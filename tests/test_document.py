@@ -464,3 +464,14 @@ def test_the_head_is_comment_lines(again):
 @pytest.mark.parametrize("newline", ["\n", "\r", "\r\n"])
 def test_an_override_of_several_lines_stays_in_the_head(again, newline):
     assert again({"seed": 0}, head=(f"model=[relu,{newline}dense: 3]",)) == {"seed": 0}
+
+
+@pytest.mark.parametrize(
+    "text", ["a" + ".a" * 100 + "=1", "a" + ".a" * 5000 + "=1", "a.a.seed=" + "[" * 97 + "]" * 97]
+)
+def test_an_override_leads_no_deeper_than_a_config(text):
+    document = Document({})
+    with pytest.raises(ConfigError, match=r"^override .*:1: expected at most 100 levels of nesting$"):
+        override(document, [text], lambda name: None)
+    override(document, ["a" + ".a" * 90 + "=1"], lambda name: None)
+    assert document.tree["a"]["a"]["a"]

@@ -292,6 +292,12 @@ def test_statistics_of_stacked_batches_can_be_scanned() -> None:
         (metrics.accuracy(), (4, 3, 2), jnp.zeros(4, int), r"accuracy: .*\(4, 3, 2\)"),
         (metrics.top_k(5), (4, 3), jnp.zeros(4, int), r"top_k: expected .*5 classes or more\), got \(4, 3\)"),
         (metrics.top_k(1), (4, 1), jnp.zeros(4, int), r"top_k: expected .*2 classes or more\), got \(4, 1\)"),
+        (
+            metrics.confusion(50_000),
+            (4, 3),
+            jnp.zeros(4, int),
+            r"confusion: expected at most 46,340 classes, got 50000",
+        ),
         (metrics.mae(), (4, 2), jnp.zeros((4, 1)), r"mae: .*outputs \(4, 2\) and targets \(4, 1\)"),
         (metrics.rmse(), (4,), jnp.zeros((4, 1)), r"rmse: .*outputs \(4,\) and targets \(4, 1\)"),
         (metrics.r2(), (4, 2), jnp.zeros(4), r"r2: .*outputs \(4, 2\) and targets \(4,\)"),

@@ -110,7 +110,8 @@ def test_repeat_traces_its_body_as_often_for_many_rounds_as_for_few() -> None:
 def test_repeat_refuses_a_body_that_changes_its_input() -> None:
     for body in (fnn.dense(3), fnn.fn(lambda x: x.astype(jnp.bfloat16))):
         with pytest.raises(
-            LayerError, match=r"^layer: expected a layer whose output is like its input to repeat"
+            LayerError,
+            match=r"^layer: expected .* is like its input to repeat, got float32\[\d, 4\] and \w+\[\d, \d\]$",
         ):
             fnn.repeat(body, 2).init(KEY, ROWS)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -42,6 +43,7 @@ def test_count_is_the_number_of_values() -> None:
     assert count(TREE) == 6 + 2 + 36 + 144
     assert count({"scalar": np.float32(1), "empty": np.zeros((0, 4))}) == 1
     assert count({}) == 0
+    assert count(jax.ShapeDtypeStruct((2**31, 2**31, 2**31), np.float32)) == 2**93  # beyond int64
 
 
 @pytest.mark.parametrize(

@@ -22,6 +22,7 @@ from fnn.commands.timing import Peak, Run, Timing, matrix_peak, time_steps
 from fnn.commands.train import make_recipe
 from fnn.data import epoch_order
 from fnn.experiment import Experiment, Parts, build
+from fnn.experiment.size import check_size
 from fnn.layer import Key, name_key, spec
 from fnn.training import Recipe, TrainState, compile_steps, initial_state, make_step
 from fnn.trees import count
@@ -168,6 +169,7 @@ def bench(
     age = process_age() if whole_process else None
     begin = time.perf_counter() - (age or 0.0)
     parts = build(experiment)
+    check_size(experiment, parts)
     if profile is not None:
         make_folder(profile)
     job, carry = _job(experiment, parts)

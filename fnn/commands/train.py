@@ -18,6 +18,7 @@ from fnn.commands.surroundings import surroundings
 from fnn.data import Dataset
 from fnn.document import write
 from fnn.experiment import Experiment, Parts, build, build_loggers
+from fnn.experiment.size import check_size
 from fnn.layer import Layer, Params, State, name_key
 from fnn.training import (
     Checkpoints,
@@ -117,6 +118,7 @@ def train(
             experiment = adopt(experiment, out, fork)
         prepare(experiment.train.execution)
         parts, loggers = build(experiment, model, data), build_loggers(experiment)
+        check_size(experiment, parts)
         experiment = resolved(experiment, parts.model)
         if out is not None and (summary := ended(out, experiment)) is not None:
             return _loaded(parts, out, summary)

@@ -89,6 +89,10 @@ def crop(padding: int = 4) -> Augmentation:
 def _shift(name: str, pixels: int) -> Augmentation:
     def augment(key: Array, images: Array) -> Array:
         images = _images(name, images)
+        if pixels > max(images.shape[1:3]):
+            raise ValueError(
+                f"{name}: expected at most the size of images {images.shape}, got {pixels} pixels"
+            )
         return translate(images, draw_offsets(key, len(images), pixels), pixels)
 
     return augment
@@ -244,6 +248,8 @@ def _whole(name: str, argument: str, value: Any) -> int:
         number = -1
     if number < 0:
         raise ValueError(f"{name}: expected {argument} to be a whole number of at least 0, got {value!r}")
+    if number >= 2**31:
+        raise ValueError(f"{name}: expected {argument} to be below 2**31, got {value!r}")
     return number
 
 

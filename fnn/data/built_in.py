@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from typing import Literal
 
 import numpy as np
 
-from fnn.data.dataset import Dataset, Split
+from fnn.data.dataset import MOST_CLASSES, Dataset, Split
+from fnn.machine import in_bytes, memory
 from fnn.registry import register
 
 DIGITS, DIGITS_TEST = 1797, 360
@@ -60,13 +62,13 @@ def synthetic(
     Args:
         shape: Of one example: ``(h, w, c)`` for images of bytes, uniform from 0 to 255, or
             ``(d,)`` for features, standard normal.
-        classes: How many, at least 1.
+        classes: How many, from 1 to 65,536.
         size: Examples in the training part, at least 1; the test part has a quarter as many,
             and at least one.
         seed: What the values are drawn from.
 
     Raises:
-        ValueError: An argument is outside its range.
+        ValueError: An argument is outside its range, or the whole would not fit the memory.
 
     Example:
         >>> from fnn.data import synthetic
@@ -80,6 +82,14 @@ def synthetic(
         )
     if classes < 1 or size < 1:
         raise ValueError(f"synthetic: expected at least 1 class and 1 example, got {classes} and {size}")
+    if classes > MOST_CLASSES:
+        raise ValueError(f"synthetic: expected at most {MOST_CLASSES} classes, got {classes}")
+    needed = size * math.prod(shape) * (1 if len(shape) == 3 else 4)
+    if needed > memory():
+        raise ValueError(
+            f"synthetic: {size} examples of {tuple(shape)} take {in_bytes(needed)}, "
+            f"more than the {in_bytes(memory())} of memory that there are"
+        )
     rng = np.random.default_rng(seed)
 
     def part(n: int) -> Split:

@@ -6,6 +6,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+MOST_CLASSES = 1 << 16
+"""A class index beyond this is a value that was stored as a whole number."""
+
 
 class DataError(ValueError):
     """A data set cannot be used; one line says which file, what was expected, what was found."""
@@ -134,6 +137,8 @@ class Dataset:
         n = len(self.train)
         labels = None if self.classes is None else self.train.targets
         held = round(fraction * n)
+        if not 0 < held < n:
+            raise DataError(f"cannot hold out {held} of {n} training examples: expected some in each part")
         try:
             kept, cut = train_test_split(np.arange(n), test_size=held, stratify=labels, random_state=seed)
         except ValueError as error:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from fnn.data.dataset import DataError
+from fnn.machine import memory
 
 FilePath = str | os.PathLike[str]
 DEFLATE_RATIO = 1032
@@ -87,16 +88,8 @@ def check_memory(file: Path, size: int) -> None:
     Raises:
         DataError: The file holds more bytes than the machine has.
     """
-    if (most := memory()) is not None and size > most:
+    if size > (most := memory()):
         raise DataError(f"{file}: expected at most the {most} bytes of this machine's memory, found {size}")
-
-
-def memory() -> int | None:
-    """The bytes of memory in this machine; None where the system does not say."""
-    try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (AttributeError, ValueError, OSError):  # not on Windows
-        return None
 
 
 def _first(folder: Path, name: str, endings: Sequence[str]) -> Path | None:

@@ -9,12 +9,10 @@ from typing import IO
 
 import numpy as np
 
-from fnn.data.dataset import DataError, Dataset, Split, brief
+from fnn.data.dataset import MOST_CLASSES, DataError, Dataset, Split, brief
 from fnn.data.files import DEFLATE_RATIO, check_memory
 from fnn.trees import near
 
-MOST_CLASSES = 1 << 16
-"""A class index beyond this is a value that was stored as a whole number."""
 HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
 
 

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from fnn import optim
+from fnn.capture import capture, captured
 from fnn.choices import ConfigError, Path, call, find, plain, read_choice, shown
 from fnn.data import DataError, Dataset, Normalizer, compose, fit_normalizer, steps_per_epoch
 from fnn.experiment.model import build_model
@@ -44,6 +45,8 @@ class Parts:
         optimizer: The gradient transformation and its learning rate.
         dtype: The type of the activations.
         params, state: Shapes and dtypes of the model's.
+        outputs: Shapes and dtypes of what each layer gives for a batch, by path.
+        statistics: Shapes and dtypes of what each metric measures of a batch, by name.
         steps_per_epoch: Whole batches.
         log_every: Steps between two logged points.
         save_every: When the run is saved.
@@ -60,6 +63,8 @@ class Parts:
     dtype: Any
     params: Any
     state: Any
+    outputs: dict[str, Any]
+    statistics: dict[str, Any]
     steps_per_epoch: int
     log_every: int
     save_every: Period
@@ -93,10 +98,12 @@ def _build(experiment: Experiment, model: Layer | None, data: Dataset | None) ->
     params, state, outputs = _shapes(model, inputs, config)
     loss = _loss(experiment.loss)
     metrics = _metrics(experiment.metrics, dataset)
-    _check_targets(dataset, outputs, loss, metrics, experiment.loss)
+    statistics = _check_targets(dataset, outputs[""], loss, metrics, experiment.loss)
     _check_best(train, dataset, metrics)
     steps = steps_per_epoch(len(dataset.train), train.batch_size)
-    clock = Clock(run=steps * train.epochs, epoch=steps)
+    if (run := steps * train.epochs) >= 2**31:  # they are counted in int32
+        raise ConfigError(("train", "epochs"), f"expected fewer than 2**31 steps in all, got {run}")
+    clock = Clock(run=run, epoch=steps)
     return Parts(
         model=model,
         dataset=dataset,
@@ -108,7 +115,7 @@ def _build(experiment: Experiment, model: Layer | None, data: Dataset | None) ->
         optimizer=optim.build(
             experiment.optimizer,
             params,
-            total_steps=steps * train.epochs,
+            total_steps=run,
             steps_per_epoch=steps,
             clip=train.clip,
             accumulate=train.accumulate,
@@ -116,6 +123,8 @@ def _build(experiment: Experiment, model: Layer | None, data: Dataset | None) ->
         dtype=dtype,
         params=params,
         state=state,
+        outputs=outputs,
+        statistics=statistics,
         steps_per_epoch=steps,
         log_every=clock.count(train.log_every, ("train", "log_every")),
         save_every=_period(train, clock),
@@ -203,19 +212,20 @@ def _inputs(dataset: Dataset, batch: int, dtype: Any) -> jax.ShapeDtypeStruct:
     return jax.ShapeDtypeStruct((batch, *dataset.train.inputs.shape[1:]), dtype)
 
 
-def _shapes(model: Layer, inputs: jax.ShapeDtypeStruct, config: Any) -> tuple[Any, Any, Any]:
-    """Shapes of params, state and outputs; a layer that does not fit is a ConfigError at its place."""
+def _shapes(model: Layer, inputs: jax.ShapeDtypeStruct, config: Any) -> tuple[Any, Any, dict[str, Any]]:
+    """Shapes of params, state and all outputs; a layer that does not fit is a ConfigError at its place."""
     key = jax.random.key(0)
     try:
         params, state = jax.eval_shape(model.init, key, inputs)
-        outputs, _ = jax.eval_shape(
-            lambda p, s, x: model.apply(p, s, x, key=key, train=True), params, state, inputs
+        looking = capture(model)
+        _, seen = jax.eval_shape(
+            lambda p, s, x: looking.apply(p, s, x, key=key, train=True), params, state, inputs
         )
     except LayerError as error:
         raise ConfigError(_place(error, model, config), str(error)) from None
     except ValueError as error:  # an initialiser's, which sees shapes now
         raise ConfigError(("model",), str(error)) from error
-    return params, state, outputs
+    return params, state, captured(seen)
 
 
 def _place(error: LayerError, model: Layer, config: Any) -> Path:
@@ -296,8 +306,8 @@ def _check_targets(
     loss: Callable[[Array, Array], Array],
     metrics: dict[str, Metric],
     choice: Any,
-) -> None:
-    """The model's output must be what the loss and the metrics take with the data's targets."""
+) -> dict[str, Any]:
+    """The model's output must be what the loss and the metrics take; shapes of what these measure."""
     n = outputs.shape[0]
     classes = dataset.classes
     wide = outputs.ndim == 2 and outputs.shape[-1] > 1
@@ -310,10 +320,12 @@ def _check_targets(
     targets = jax.ShapeDtypeStruct((n, *dataset.train.targets.shape[1:]), dataset.train.targets.dtype)
     valid = jax.ShapeDtypeStruct((n,), jnp.bool_)
     path: Path = ("loss",)
+    statistics = {}
     try:
         jax.eval_shape(loss, outputs, targets)
-        for i, metric in enumerate(metrics.values()):
+        for i, (name, metric) in enumerate(metrics.items()):
             path = ("metrics", i)
-            jax.eval_shape(metric.measure, outputs, targets, valid)
+            statistics[name] = jax.eval_shape(metric.measure, outputs, targets, valid)
     except (ValueError, TypeError) as error:
         raise ConfigError(path, f"does not fit the model's output and the targets: {error}") from None
+    return statistics

@@ -15,7 +15,7 @@ from fnn.document import Document
 from fnn.trees import near
 
 Choice = str | dict[str, Any]
-Positive = Annotated[int, Field(gt=0)]
+Positive = Annotated[int, Field(gt=0, lt=2**31)]
 NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from fnn.kernels import acc
-from fnn.layer import Layer, stateless
+from fnn.layer import Layer, LayerError, stateless
 from fnn.registry import register
 
 
@@ -109,21 +109,35 @@ def gelu(approximate: bool = True) -> Layer:
 def softmax(axis: int = -1) -> Layer:
     """exp(x) over its sum along ``axis``, computed in float32 or wider. Losses take logits, without it.
 
+    Raises:
+        LayerError: The input has no such axis.
+
     Example:
         >>> import jax.numpy as jnp, fnn
         >>> print(fnn.softmax().apply({}, {}, jnp.array([[0.0, 1000.0]]))[0])
         [[0. 1.]]
     """
-    return _lift("softmax", lambda x: jax.nn.softmax(x.astype(acc(x.dtype)), axis).astype(x.dtype))
+    return _lift("softmax", lambda x: jax.nn.softmax(_wide(x, axis), axis).astype(x.dtype))
 
 
 @register
 def log_softmax(axis: int = -1) -> Layer:
     """The logarithm of `softmax`, computed in float32 or wider.
 
+    Raises:
+        LayerError: As `softmax`.
+
     Example:
         >>> import jax.numpy as jnp, fnn
         >>> print(fnn.log_softmax().apply({}, {}, jnp.array([[0.0, 0.0]]))[0])
         [[-0.6931472 -0.6931472]]
     """
-    return _lift("log_softmax", lambda x: jax.nn.log_softmax(x.astype(acc(x.dtype)), axis).astype(x.dtype))
+    return _lift("log_softmax", lambda x: jax.nn.log_softmax(_wide(x, axis), axis).astype(x.dtype))
+
+
+def _wide(x: Array, axis: int) -> Array:
+    """In float32 or wider, if there is such an axis."""
+    if not -x.ndim <= axis < x.ndim:
+        raise LayerError(f"expected an input with an axis {axis}, got {x.shape}")
+    wide: Array = x.astype(acc(x.dtype))
+    return wide

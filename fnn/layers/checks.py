@@ -13,11 +13,27 @@ from fnn.layer import LayerError
 _AXES = {1: "length", 2: "height, width", 3: "depth, height, width"}
 
 
+LARGEST = 2**31 - 1
+"""Of a size: JAX counts along an axis in int32."""
+
+UNROLLED = 4096
+"""Pieces that a layer's program may be written out in; more would take minutes to compile."""
+
+
 def positive(kind: str, **arguments: int) -> None:
-    """Refuse an argument that is not a positive whole number."""
+    """Refuse an argument that is not a positive whole number, or larger than any axis can be."""
     for name, value in arguments.items():
         if isinstance(value, bool) or not hasattr(value, "__index__") or operator.index(value) < 1:
             raise ValueError(f"{kind}: {name} must be a positive whole number, got {value!r}")
+        if operator.index(value) > LARGEST:
+            raise ValueError(f"{kind}: {name} must be below 2**31, as the length of any axis, got {value!r}")
+
+
+def few(kind: str, **arguments: int) -> None:
+    """Refuse more pieces than a layer's program should be written out in."""
+    for name, value in arguments.items():
+        if value > UNROLLED:
+            raise LayerError(f"{kind} writes out its {name}: expected at most {UNROLLED}, got {value}")
 
 
 def sizes(kind: str, **arguments: int | Sequence[int] | None) -> None:

@@ -7,6 +7,7 @@ give ``lecun_normal`` or ``glorot_uniform``. Biases start from ``zeros``: nothin
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -14,6 +15,7 @@ import jax
 from jax import Array
 from jax.nn import initializers as jax_initializers
 
+from fnn.layer import LayerError
 from fnn.trees import near
 
 Initializer = Callable[..., Array]
@@ -49,18 +51,35 @@ def initializer(choice: str | Initializer) -> Initializer:
         return choice
     if choice not in INITIALIZERS:
         raise ValueError(f"unknown initializer {choice!r}; nearest: {near(choice, INITIALIZERS)}")
-    try:
-        return INITIALIZERS[choice]()
-    except TypeError as error:
-        raise ValueError(f"initializer {choice!r} needs arguments: {error}") from None
+    constructor = INITIALIZERS[choice]
+    needed = [p.name for p in inspect.signature(constructor).parameters.values() if p.default is p.empty]
+    if needed:
+        raise ValueError(f"initializer {choice!r} needs arguments: {', '.join(needed)}")
+    return constructor()
 
 
 def make(
     key: Array, shape: tuple[int, ...], kernel_init: Initializer, bias_init: Initializer | None
 ) -> dict[str, Any]:
-    """``kernel`` and, unless ``bias_init`` is None, ``bias`` over its last axis, both float32."""
+    """``kernel`` and, unless ``bias_init`` is None, ``bias`` over its last axis, both float32.
+
+    Raises:
+        LayerError: As `drawn`.
+    """
     kernel_key, bias_key = jax.random.split(key)
-    params = {"kernel": kernel_init(kernel_key, shape, jax.numpy.float32)}
+    params = {"kernel": drawn("kernel", kernel_init, kernel_key, shape)}
     if bias_init is not None:
-        params["bias"] = bias_init(bias_key, shape[-1:], jax.numpy.float32)
+        params["bias"] = drawn("bias", bias_init, bias_key, shape[-1:])
     return params
+
+
+def drawn(name: str, init: Initializer, key: Array, shape: tuple[int, ...]) -> Array:
+    """A parameter in float32.
+
+    Raises:
+        LayerError: The initialiser cannot make an array of this shape.
+    """
+    try:
+        return init(key, shape, jax.numpy.float32)
+    except (ValueError, TypeError, IndexError) as error:
+        raise LayerError(f"{name}_init cannot make a {name} of {shape}: {error}") from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 
 import jax
@@ -12,9 +13,9 @@ from jaxtyping import Float
 from fnn.kernels import acc
 from fnn.kernels.windows import window_slices
 from fnn.layer import Key, Layer, LayerError, Params, Shaped, leaf, stateless
-from fnn.layers.checks import need_channels, need_floating, per_axis, positive, sizes, spatial_axes
+from fnn.layers.checks import few, need_channels, need_floating, per_axis, positive, sizes, spatial_axes
 from fnn.layers.conv import Size
-from fnn.layers.initializers import Initializer, initializer
+from fnn.layers.initializers import Initializer, drawn, initializer
 from fnn.layers.padding import Padding, check_padding, pairs
 from fnn.registry import register
 
@@ -73,6 +74,7 @@ def local_conv(
         need_floating(x)
         window = per_axis("local_conv", "kernel", kernel, 2)
         steps = per_axis("local_conv", "stride", stride, 2)
+        few("local_conv", **{"cells of a window": math.prod(window)})
         return window, steps, pairs(x.shape[1:-1], window, steps, padding)
 
     def init(key: Key, x: Shaped) -> Params:
@@ -81,9 +83,9 @@ def local_conv(
         grid = out if share is None else tuple(share)
         _block(out, grid)
         keys = jax.random.split(key, (2, *grid))
-        params = {"kernel": _each(keys[0], make_kernel, (*window, x.shape[-1], features))}
+        params = {"kernel": _each("kernel", keys[0], make_kernel, (*window, x.shape[-1], features))}
         if bias:
-            params["bias"] = _each(keys[1], make_bias, (features,))
+            params["bias"] = _each("bias", keys[1], make_bias, (features,))
         return params
 
     def forward(params: Params, x: Float[Array, "batch height width in"]) -> Float[Array, "batch h w out"]:
@@ -106,9 +108,9 @@ def _output(
     return tuple((n + sum(s) - k) // t + 1 for n, s, k, t in axes)
 
 
-def _each(keys: Array, init: Initializer, shape: tuple[int, ...]) -> Array:
+def _each(name: str, keys: Array, init: Initializer, shape: tuple[int, ...]) -> Array:
     """An array of this shape for every key of a grid, each drawn by itself."""
-    draw: Callable[[Array], Array] = jax.vmap(jax.vmap(lambda key: init(key, shape, jnp.float32)))
+    draw: Callable[[Array], Array] = jax.vmap(jax.vmap(lambda key: drawn(name, init, key, shape)))
     return draw(keys)
 
 

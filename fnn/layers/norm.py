@@ -13,7 +13,7 @@ from fnn import kernels
 from fnn.kernels import acc
 from fnn.layer import Key, Layer, LayerError, Params, Shaped, State, leaf, on_device, stateless, static_train
 from fnn.layers.affine import scale_and_shift
-from fnn.layers.checks import fraction, need_channels, need_floating, need_rank, positive
+from fnn.layers.checks import few, fraction, need_channels, need_floating, need_rank, positive
 from fnn.registry import register
 
 
@@ -41,7 +41,8 @@ def batch_norm(
         axis_name: The mapped axis (``jax.vmap``, ``shard_map``) over which the batch is spread, if it is.
 
     Raises:
-        LayerError: In training there is but one value a channel; the input is of integers or other channels.
+        LayerError: In training there is but one value a channel, or no axis of the name; the input is of
+            integers or other channels.
 
     Example:
         >>> import jax, jax.numpy as jnp, fnn
@@ -191,6 +192,7 @@ def local_response_norm(size: int = 5, alpha: float = 1e-4, beta: float = 0.75, 
     Source: Krizhevsky et al., ImageNet classification with deep convolutional neural networks, 2012.
     """
     positive("local_response_norm", size=size)
+    few("local_response_norm", size=size)
 
     def forward(params: Params, x: Float[Array, "batch *space c"]) -> Float[Array, "batch *space c"]:
         need_floating(x)
@@ -227,8 +229,7 @@ def _learned(
 
 def _moments(x: Array, axis_name: str | None) -> tuple[Array, Array, int]:
     """Mean and biased variance over all axes but the last, and of how many values."""
-    n = math.prod(x.shape[:-1])
-    n *= 1 if axis_name is None else lax.axis_size(axis_name)
+    n = math.prod(x.shape[:-1]) * _mapped(axis_name)
     if n < 2:
         raise LayerError(f"expected two or more values a channel in training, got {x.shape}")
     own, var = kernels.moments(x)
@@ -236,6 +237,16 @@ def _moments(x: Array, axis_name: str | None) -> tuple[Array, Array, int]:
         return own, var, n
     mean = lax.pmean(own, axis_name)
     return mean, lax.pmean(var + jnp.square(own - mean), axis_name), n
+
+
+def _mapped(axis_name: str | None) -> int:
+    """The length of a mapped axis; 1 without one."""
+    try:
+        return 1 if axis_name is None else lax.axis_size(axis_name)
+    except NameError:
+        raise LayerError(
+            f"expected to run where the axis {axis_name!r} is mapped, as in jax.vmap(..., axis_name=...)"
+        ) from None
 
 
 def _move(old: Array, batch: Array, momentum: float) -> Array:

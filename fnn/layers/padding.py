@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from jax import lax
 
 from fnn.layer import LayerError
+from fnn.layers.checks import LARGEST
 
 Padding = str | int | Sequence[Sequence[int]]
 """``"SAME"``, ``"VALID"``, cells on every side, or a pair (before, after) for each spatial axis."""
@@ -17,7 +18,7 @@ def check_padding(kind: str, padding: Padding) -> None:
     if isinstance(padding, str):
         right = padding in ("SAME", "VALID")
     elif isinstance(padding, int):
-        right = padding >= 0
+        right = 0 <= padding <= LARGEST
     else:
         right = isinstance(padding, Sequence) and all(_is_pair(pair) for pair in padding)
     if not right:
@@ -25,7 +26,11 @@ def check_padding(kind: str, padding: Padding) -> None:
 
 
 def _is_pair(pair: object) -> bool:
-    return isinstance(pair, Sequence) and len(pair) == 2 and all(isinstance(n, int) for n in pair)
+    return (
+        isinstance(pair, Sequence)
+        and len(pair) == 2
+        and all(isinstance(n, int) and abs(n) <= LARGEST for n in pair)
+    )
 
 
 def explicit(axes: int, padding: int | Sequence[Sequence[int]]) -> list[tuple[int, int]]:

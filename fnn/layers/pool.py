@@ -14,10 +14,13 @@ from fnn import kernels
 from fnn.kernels import acc
 from fnn.kernels.windows import reduce_windows
 from fnn.layer import Layer, LayerError, Params, stateless
-from fnn.layers.checks import need_floating, per_axis, sizes, spatial_axes
+from fnn.layers.checks import few, need_floating, per_axis, sizes, spatial_axes
 from fnn.layers.conv import Size
 from fnn.layers.padding import Padding, check_padding, pairs
 from fnn.registry import register
+
+_COUNTED = 1 << 24
+"""Windows along an axis whose cells `avg_pool` counts, in so many numbers on the host."""
 
 
 @register
@@ -120,6 +123,7 @@ def _geometry(
 ) -> tuple[tuple[int, ...], tuple[int, ...], tuple[tuple[int, int], ...]]:
     axes = spatial_axes(x, window)
     cells = per_axis(kind, "window", window, axes)
+    few(kind, **{"cells of a window's side": max(cells)})
     steps = cells if stride is None else per_axis(kind, "stride", stride, axes)
     sides = pairs(x.shape[1:-1], cells, steps, padding)
     if ceil_mode:
@@ -141,7 +145,12 @@ def _counts(
     """How many cells of each window lie inside the input: (1, *out, 1)."""
     counts = np.ones((1,) * (len(space) + 2))
     for axis, (n, k, s, (a, b)) in enumerate(zip(space, window, stride, sides, strict=True), start=1):
-        first = np.arange((n + a + b - k) // s + 1) * s - a
+        if max(a, b) >= k:  # said before so many windows are counted
+            raise LayerError(f"expected cells in every window of {k}, got an axis of {n} padded by {(a, b)}")
+        windows = (n + a + b - k) // s + 1
+        if windows > _COUNTED:
+            raise LayerError(f"expected at most {_COUNTED} windows along an axis, got {windows}")
+        first = np.arange(windows) * s - a
         inside = np.minimum(first + k, n) - np.maximum(first, 0)
         if inside.min() < 1:
             raise LayerError(f"expected cells in every window of {k}, got an axis of {n} padded by {(a, b)}")

@@ -10,8 +10,8 @@ from jax import Array
 from jaxtyping import Float
 
 from fnn.kernels import acc
-from fnn.layer import Layer, Params, stateless
-from fnn.layers.checks import need_floating, per_axis, sizes, spatial_axes
+from fnn.layer import Layer, LayerError, Params, stateless
+from fnn.layers.checks import LARGEST, need_floating, per_axis, sizes, spatial_axes
 from fnn.registry import register
 
 _METHODS = {"nearest": "nearest", "bilinear": "linear", "bicubic": "cubic"}
@@ -29,7 +29,8 @@ def upsample(
             kernel's weights inside the picture are rescaled to 1).
 
     Raises:
-        LayerError: The input has no 1, 2 or 3 spatial axes; between cells nothing lies for integers.
+        LayerError: The input has no 1, 2 or 3 spatial axes, or an axis would reach 2³¹; between cells nothing
+            lies for integers.
 
     Example:
         >>> import jax.numpy as jnp, fnn
@@ -46,6 +47,8 @@ def upsample(
             need_floating(x)
         factors = per_axis("upsample", "scale", scale, axes)
         shape = (x.shape[0], *(n * f for n, f in zip(x.shape[1:-1], factors, strict=True)), x.shape[-1])
+        if max(shape) > LARGEST:
+            raise LayerError(f"expected an output whose axes are below 2**31, got {shape}")
         y: Array = jax.image.resize(x.astype(acc(x.dtype)), shape, _METHODS[method])
         return y.astype(x.dtype)
 

@@ -42,6 +42,7 @@ def reshape(*shape: int) -> Layer:
     """
     if shape.count(-1) > 1 or any(not isinstance(n, int) or (n < 1 and n != -1) for n in shape):
         raise ValueError(f"reshape: expected positive sizes and at most one -1, got {shape}")
+    positive("reshape", **{"each size": abs(max(shape, key=abs))} if shape else {})
 
     known = math.prod(n for n in shape if n != -1)
 

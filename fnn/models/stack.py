@@ -8,7 +8,7 @@ from dataclasses import replace
 from fnn.combine import serial
 from fnn.layer import Layer
 from fnn.layers import batch_norm, conv, dense, dropout, global_avg_pool, max_pool, relu
-from fnn.layers.checks import positive
+from fnn.layers.checks import few, positive
 from fnn.layers.conv import Size
 from fnn.registry import register
 
@@ -46,6 +46,7 @@ def cnn(
     if not features:
         raise ValueError("cnn: features must hold a stage or more, got none")
     positive("cnn", convs=convs)
+    few("cnn", convs=convs)
 
     def stage(width: int, first: bool) -> Layer:
         block = (conv(width, kernel, bias=not norm), *([batch_norm()] if norm else []), activation)

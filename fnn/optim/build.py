@@ -253,6 +253,8 @@ def check(name: str, made: Transformation, path: Path, scope: Scope) -> None:
         chex.assert_trees_all_equal_shapes(new, (scope.spec, state))
     except Exception as error:  # whatever optax raises while it is traced
         text = " ".join(str(error).split())[:200] or type(error).__name__
+        if "pytree" in text:  # JAX's, on the innards of optax
+            text = "what it is made of does not fit together: one part works on another tree than the other"
         raise ConfigError(path, text if name in text else f"{name}: {text}") from error
     if scope.flat and any(map(holds_params, jax.tree.leaves(state, is_leaf=holds_params))):
         raise ConfigError(path, f"{name} keeps parameters to evaluate at, for which flatten has no names")

@@ -127,6 +127,16 @@ def keyed(constructor: Callable[..., Any]) -> Callable[..., Any]:
     return constructed
 
 
+@functools.wraps(optax.contrib.scale_by_muon)
+def scale_by_muon(**named: Any) -> Transformation:
+    """`optax.contrib.scale_by_muon`, whose default for the dimension numbers fits no tree of parameters."""
+    if named.get("weight_dimension_numbers") is None:
+        raise ValueError(
+            "needs weight_dimension_numbers: {pattern: {reduction_axis, output_axis}}, or take muon"
+        )
+    return optax.contrib.scale_by_muon(**named)
+
+
 def _is_key(leaf: Any) -> bool:
     return jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
 
@@ -151,6 +161,7 @@ WRAPPED: dict[str, Callable[..., Any]] = {
     "lookahead": lookahead,
     "noisy_sgd": keyed(optax.noisy_sgd),
     "sam": asking(optax.contrib.sam, "grad_fn", _gradient),
+    "scale_by_muon": scale_by_muon,
     "sophia": asking(optax.contrib.sophia, "obj_fn", _itself),
 }
 """What stands in the place of optax's own constructor of the name."""

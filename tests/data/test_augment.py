@@ -162,6 +162,11 @@ def test_bytes_stay_bytes(augment):
         (lambda: shift(1.5), "shift: expected pixels to be a whole number of at least 0, got 1.5"),
         (lambda: crop("4"), "crop: expected padding to be a whole number of at least 0, got '4'"),
         (lambda: cutout(-8), "cutout: expected size to be a whole number of at least 0, got -8"),
+        (lambda: cutout(2**31), r"cutout: expected size to be below 2\*\*31, got 2147483648"),
+        (
+            lambda: shift(9)(KEY, np.zeros((1, 8, 4, 1), np.float32)),
+            r"shift: expected at most the size of images \(1, 8, 4, 1\), got 9 pixels",
+        ),
         (lambda: flip(1.1), "flip: expected a probability from 0 to 1, got 1.1"),
         (lambda: flip(float("nan")), "flip: expected a probability from 0 to 1, got nan"),
         (lambda: flip(0.5, "diagonal"), "flip: expected the axis horizontal or vertical, got 'diagonal'"),

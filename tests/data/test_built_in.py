@@ -81,6 +81,12 @@ def test_synthetic_is_a_function_of_its_seed():
         ({"shape": ()}, r"expected the shape .*, got \(\)"),
         ({"shape": (0,)}, r"expected the shape .*, got \(0,\)"),
         ({"classes": 0}, "at least 1 class and 1 example, got 0 and 1024"),
+        ({"classes": 10**9}, "at most 65536 classes, got 1000000000"),
+        (
+            {"size": 10**15},
+            r"1000000000000000 examples of \(28, 28, 1\) take 696 PiB, more than the .* of memory",
+        ),
+        ({"shape": (10**15,), "size": 1}, r"1 examples of .* take 3.55 PiB, more than the .* of memory"),
         ({"size": 0}, "at least 1 class and 1 example, got 10 and 0"),
     ],
 )

@@ -60,7 +60,16 @@ def test_a_share_outside_its_range_is_refused(fraction):
     ("data", "fraction", "message"),
     [
         (labelled([0, 0, 0, 1], 2), 0.5, "cannot hold out 2 of 4 training examples: .*only 1 member"),
-        (labelled([0, 1] * 5, 2), 0.01, "cannot hold out 0 of 10 training examples"),
+        (
+            labelled([0, 1] * 5, 2),
+            0.01,
+            "cannot hold out 0 of 10 training examples: expected some in each part$",
+        ),
+        (
+            labelled([0, 1] * 5, 2),
+            0.99,
+            "cannot hold out 10 of 10 training examples: expected some in each part$",
+        ),
     ],
 )
 def test_a_cut_that_cannot_be_made_says_why(data, fraction, message):

@@ -390,3 +390,18 @@ def test_a_logger_whose_library_is_not_installed(monkeypatch, name, library):
     with pytest.raises(ConfigError, match=re.escape(message)):
         fnn.train(experiment, folder=lambda: pytest.fail("made"))
     assert build(experiment).steps_per_epoch == 1, "what does not train needs no logger"
+
+
+def test_steps_are_counted_in_int32():
+    text, place = refused(train={"epochs": 2**30, "batch_size": 12})
+    assert place == "train.epochs"
+    assert text.endswith("expected fewer than 2**31 steps in all, got 2147483648")
+    assert parts(train={"epochs": 2**30 - 1, "batch_size": 12}).steps_per_epoch == 2
+
+
+def test_the_outputs_of_all_layers_and_the_statistics_of_all_metrics_are_known():
+    made = parts(train={"batch_size": 5}, metrics=["accuracy", "confusion"])
+    assert {path: output.shape for path, output in made.outputs.items()} == {
+        "": (5, 3), "dense1": (5, 4), "dense2": (5, 3), "flatten1": (5, 16), "relu1": (5, 4),
+    }  # fmt: skip
+    assert made.statistics["confusion"]["counts"].shape == (3, 3)

@@ -132,6 +132,8 @@ WRONG = [
     ("train.epochs", 1e3, f"{INTEGER}, got 1000.0"),
     ("train.epochs", 0, "greater than 0, got 0"),
     ("train.batch_size", 0, "greater than 0, got 0"),
+    ("train.batch_size", 2**31, "less than 2147483648, got 2147483648"),
+    ("train.epochs", 10**18, "less than 2147483648, got 1000000000000000000"),
     ("train.batch_size", "64", f"{INTEGER}, got '64'"),
     ("train.accumulate", 0, "greater than 0, got 0"),
     ("train.accumulate", 1.5, f"{INTEGER}, got 1.5"),

@@ -272,3 +272,11 @@ def test_softmax_of_bfloat16_sums_in_float32():
 @pytest.mark.parametrize("name", FORMULAS)
 def test_activations_have_neither_parameters_nor_state(name):
     assert FORMULAS[name][0].init(jax.random.key(0), jnp.ones((2, 3))) == ({}, {})
+
+
+@pytest.mark.parametrize("make", [fnn.softmax, fnn.log_softmax])
+@pytest.mark.parametrize("axis", [2, -3])
+def test_softmax_along_an_axis_that_is_not_there(make, axis):
+    with pytest.raises(fnn.LayerError) as error:
+        make(axis).apply({}, {}, jnp.ones((2, 3)))
+    assert str(error.value) == f"expected an input with an axis {axis}, got (2, 3)"

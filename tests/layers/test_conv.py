@@ -448,6 +448,22 @@ def test_the_path_comes_before_the_message():
             lambda: fnn.depthwise_conv(3, stride=0),
             "depthwise_conv: stride must be a positive whole number, got 0",
         ),
+        (
+            lambda: fnn.conv(2**31, 3),
+            "conv: features must be below 2**31, as the length of any axis, got 2147483648",
+        ),
+        (
+            lambda: fnn.conv(8, (3, 10**30)),
+            f"conv: kernel must be below 2**31, as the length of any axis, got {10**30}",
+        ),
+        (
+            lambda: fnn.conv(8, 3, padding=2**31),
+            "conv: padding must be 'SAME', 'VALID', a number or pairs, got 2147483648",
+        ),
+        (
+            lambda: fnn.conv(8, 3, padding=[(0, 0), (0, -(2**31))]),
+            "conv: padding must be 'SAME', 'VALID', a number or pairs, got [(0, 0), (0, -2147483648)]",
+        ),
     ],
 )
 def test_refused_arguments(make, message):

@@ -67,7 +67,9 @@ def test_every_name_without_a_required_argument_draws():
 
 @pytest.mark.parametrize("name", ["constant", "variance_scaling"])
 def test_a_name_that_needs_arguments_says_so(name):
-    with pytest.raises(ValueError, match=name):
+    with pytest.raises(
+        ValueError, match=f"initializer '{name}' needs arguments: (value|scale, mode, dist.*)$"
+    ):
         initializer(name)
 
 
@@ -98,3 +100,22 @@ def test_an_unknown_name_shows_the_nearest():
     with pytest.raises(ValueError) as error:
         fnn.conv(8, 3, kernel_init="he_norml")
     assert str(error.value) == "unknown initializer 'he_norml'; nearest: he_normal, he_uniform, normal"
+
+
+@pytest.mark.parametrize(
+    "layer, start",
+    [
+        (fnn.dense(2, bias_init="he_normal"), "bias_init cannot make a bias of (2,): Can't compute"),
+        (
+            fnn.conv(2, 3, kernel_init="delta_orthogonal"),
+            "kernel_init cannot make a kernel of (3, 3, 4, 2): ",
+        ),
+        (fnn.local_conv(2, 3, bias_init="orthogonal"), "bias_init cannot make a bias of (2,): "),
+    ],
+)
+def test_an_initializer_that_does_not_fit_the_shape_is_named(layer, start):
+    model = fnn.serial(fnn.named("stem", layer))
+    with pytest.raises(fnn.LayerError) as error:
+        model.init(KEY, jnp.ones((1, 5, 5, 4)))
+    assert error.value.path == "stem"
+    assert error.value.message.startswith(start)

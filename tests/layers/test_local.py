@@ -265,3 +265,9 @@ def test_refused_arguments(make, message):
     with pytest.raises(ValueError) as error:
         make()
     assert str(error.value) == message
+
+
+def test_a_window_of_too_many_cells():
+    with pytest.raises(fnn.LayerError) as error:
+        fnn.local_conv(1, 100).init(jax.random.key(0), jnp.ones((1, 8, 8, 1)))
+    assert str(error.value) == "local_conv writes out its cells of a window: expected at most 4096, got 10000"

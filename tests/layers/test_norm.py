@@ -394,9 +394,21 @@ def test_groups_that_do_not_divide():
             lambda: fnn.local_response_norm(0),
             "local_response_norm: size must be a positive whole number, got 0",
         ),
+        (
+            lambda: fnn.local_response_norm(5000),
+            "local_response_norm writes out its size: expected at most 4096, got 5000",
+        ),
     ],
 )
 def test_refused_arguments(make, message):
     with pytest.raises(ValueError) as error:
         make()
     assert str(error.value) == message
+
+
+def test_an_axis_that_nothing_maps():
+    layer = fnn.batch_norm(axis_name="devices")
+    x = jnp.ones((2, 3))
+    with pytest.raises(fnn.LayerError) as error:
+        layer.apply(*layer.init(jax.random.key(0), x), x, train=True)
+    assert str(error.value).startswith("expected to run where the axis 'devices' is mapped")

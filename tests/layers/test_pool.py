@@ -300,3 +300,26 @@ def test_refused_arguments(make):
     with pytest.raises(ValueError) as error:
         make(2, (1, 0))
     assert str(error.value) == f"{kind}: stride must be a positive whole number, got 0"
+
+
+@pytest.mark.parametrize("make", [fnn.max_pool, fnn.avg_pool])
+def test_a_window_that_would_be_written_out_in_too_many_pieces(make):
+    with pytest.raises(fnn.LayerError) as error:
+        make(5000, padding="SAME").init(jax.random.key(0), jnp.ones((1, 8, 8, 1)))
+    assert str(error.value).endswith(
+        "writes out its cells of a window's side: expected at most 4096, got 5000"
+    )
+
+
+@pytest.mark.parametrize(
+    "length, padding, message",
+    [
+        (8, 2**31 - 1, "expected cells in every window of 2, got an axis of 8 padded by"),
+        (2**31 - 1, 0, "expected at most 16777216 windows along an axis, got 2147483646"),
+    ],
+)
+def test_the_windows_of_avg_pool_are_not_counted_without_end(length, padding, message):
+    x = jax.ShapeDtypeStruct((1, length, 1), jnp.float32)
+    with pytest.raises(fnn.LayerError) as error:
+        fnn.avg_pool(2, 1, padding).init(jax.random.key(0), x)
+    assert str(error.value).startswith(message)

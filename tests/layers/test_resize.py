@@ -130,6 +130,11 @@ def test_bfloat16_is_computed_in_float32():
             jnp.ones((1, 4, 4, 3), jnp.uint8),
             "expected a floating-point input, got uint8: x.astype(jnp.float32)",
         ),
+        (
+            fnn.upsample(2**30),
+            jnp.ones((1, 1, 2, 3)),
+            f"expected an output whose axes are below 2**31, got {(1, 2**30, 2**31, 3)}",
+        ),
     ],
 )
 def test_refused_inputs(layer, x, message):

@@ -79,6 +79,16 @@ def test_refused_shapes(shape):
     assert str(error.value) == f"reshape: expected positive sizes and at most one -1, got {shape}"
 
 
+@pytest.mark.parametrize("shape", [(2**31,), (-1, 10**30)])
+def test_refused_large_shapes(shape):
+    with pytest.raises(ValueError, match=rf"reshape: each size must be below 2\*\*31, .* got {max(shape)}$"):
+        fnn.reshape(*shape)
+
+
+def test_reshape_to_nothing_but_the_batch():
+    np.testing.assert_array_equal(run(fnn.reshape(), np.ones((2, 1), np.float32)), np.ones(2))
+
+
 @pytest.mark.parametrize("factor", [1, 2, 3])
 def test_pixel_shuffle_against_its_formula(factor):
     """y[n, h f + i, w f + j, c] = x[n, h, w, c f² + i f + j]."""

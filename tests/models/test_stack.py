@@ -193,6 +193,10 @@ def test_dropout_stands_before_the_head():
     [
         ({"features": []}, "cnn: features must hold a stage or more, got none"),
         ({"features": [4], "convs": 0}, "cnn: convs must be a positive whole number, got 0"),
+        (
+            {"features": [4], "convs": 10**9},
+            "cnn writes out its convs: expected at most 4096, got 1000000000",
+        ),
         ({"features": [4, 8], "pool": 0}, "max_pool: window must be a positive whole number, got 0"),
         ({"features": [4], "classes": 0}, "dense: features must be a positive whole number, got 0"),
         ({"features": [4], "dropout_rate": 2.0}, "dropout: rate must lie in 0..1, got 2.0"),
