@@ -70,8 +70,10 @@ def test_a_period_in_seconds_is_after_any_step():
     assert saves(Period(), [1e9]) == []
 
 
-def test_the_best_is_saved_at_once():
-    assert saves(Period(), [0.0] * 5, better={2, 4}) == [2, 4]
+def test_the_best_is_saved_whatever_the_period_but_not_its_spacing():
+    assert saves(Period(100, 0.0), [0.0] * 5, better={2, 4}) == [2, 4]
+    assert saves(Period(100, 5.0), [1, 2, 3, 6, 7, 12], better={1, 4, 5, 6}) == [4, 6]
+    assert saves(Period(), [0.0] * 5, better={2, 4}) == []
 
 
 def test_the_next_call_ends_where_the_run_is_saved(monkeypatch):
