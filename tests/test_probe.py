@@ -38,7 +38,7 @@ def probed(model):
     return probe, params, plain, (value, gradient), values, arriving
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", ["plain", "repeat", pytest.param("remat", marks=pytest.mark.slow)])
 def test_the_zeros_change_no_bit(name):
     _, _, plain, watched, *_ = probed(MODELS[name])
     for a, b in zip(jax.tree.leaves(plain), jax.tree.leaves(watched), strict=True):

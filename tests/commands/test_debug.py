@@ -65,15 +65,11 @@ def diverged(folder, *arguments, **sections):
     return caught.value.step
 
 
-FORMS = [
-    ("scan", 2),
-    pytest.param("scan", None, marks=pytest.mark.slow),
-    pytest.param("step", 2, marks=pytest.mark.slow),
-    pytest.param("step", None, marks=pytest.mark.slow),
-]
+FORMS = pytest.mark.parametrize("mode, every", [("scan", 2), ("scan", None), ("step", 2), ("step", None)])
 
 
-@pytest.mark.parametrize("mode, every", FORMS)
+@pytest.mark.slow
+@FORMS
 def test_a_layer_that_fails_for_one_example_is_named_with_its_index(tmp_path, mode, every):
     """With batch norm above it, in bfloat16, with dropout."""
     model = ["log", {"dense": 4}, "batch_norm", "relu", {"dropout": 0.5}, {"dense": 2}]
@@ -126,7 +122,7 @@ FAULTS = {
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("mode, every", [("scan", 2), ("scan", None), ("step", 2), ("step", None)])
+@FORMS
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 @pytest.mark.parametrize("name", ["data", "loss"])
 def test_a_bad_example_is_found_by_its_index(tmp_path, name, mode, every, precision):
@@ -139,7 +135,7 @@ def test_a_bad_example_is_found_by_its_index(tmp_path, name, mode, every, precis
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("mode, every", [("scan", 2), ("scan", None), ("step", 2), ("step", None)])
+@FORMS
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_a_learning_rate_that_grows_ends_in_an_overflow(tmp_path, mode, every, precision):
     growing = {"exponential_decay": {"init_value": 0.1, "transition_steps": 1, "decay_rate": 100.0}}

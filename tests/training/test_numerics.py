@@ -73,7 +73,8 @@ def test_a_layer_that_fails_for_one_example_is_named_with_it(fault, value, kind)
     assert findings.fault.evidence["input"].low == min(value, X.min())
 
 
-@DTYPES
+@pytest.mark.slow
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
 def test_after_batch_norm_every_example_fails_and_the_cause_is_named(dtype):
     """The bad example alone is named: what fails later is spoiled by the statistics of the batch."""
     model = fnn.serial(fnn.residual(LOG), fnn.dense(4), fnn.batch_norm(), fnn.relu, fnn.dense(2))
