@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import faulthandler
 import multiprocessing
 import os
+import signal
 import subprocess
 import sys
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
-import jax.numpy  # noqa: F401 -- imported here, so that the forked children have it
+import jax
+import jax.numpy  # imported here, so that the forked children have it
 import orbax.checkpoint  # noqa: F401
 
 import fnn.commands.train
@@ -28,25 +31,34 @@ def spawned(arguments: list[str], said: Path) -> subprocess.Popen[bytes]:
 
 
 class Forks:
-    """A server that has imported everything, and forks a child in milliseconds."""
+    """A server that has imported everything, and forks a child in milliseconds.
 
-    def __init__(self) -> None:
+    Args:
+        compiled: A folder where the children find what one of them has compiled.
+    """
+
+    def __init__(self, compiled: Path) -> None:
+        self.compiled = compiled
         os.environ.update(ONE_THREAD)
         self.context = multiprocessing.get_context("forkserver")
         self.context.set_forkserver_preload([__name__])
 
     def forked(self, arguments: list[str], said: Path) -> BaseProcess:
         """A child that trains."""
-        child = self.context.Process(target=_train, args=(arguments, str(said)))
+        child = self.context.Process(target=_train, args=(arguments, str(said), str(self.compiled)))
         child.start()
         return child
 
 
-def _train(arguments: list[str], said: str) -> None:
+def _train(arguments: list[str], said: str, compiled: str) -> None:
     status = Path(f"/proc/{os.getppid()}/status").read_text()
     assert "Threads:\t1\n" in status, "forked from a process with more than one thread"
     handle = os.open(said, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     os.dup2(handle, 1)
     os.dup2(handle, 2)
+    faulthandler.register(signal.SIGUSR1)
+    jax.config.update("jax_compilation_cache_dir", compiled)
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+    jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
     sys.argv = ["train.py", *arguments]
     train_script()

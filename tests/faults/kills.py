@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import shutil
+import signal
 import subprocess
 import time
 from collections import Counter
@@ -35,9 +37,10 @@ train:
 """
 TIMES = {"seconds", "examples_per_second"}
 PHASES = ("import", "compile", "before the first checkpoint", "training", "save", "end")
-LONGEST = 120.0
+LONGEST = 600.0
 FRESH = 8
-"""One child in so many begins with Python's own start; the others are forked after the imports."""
+"""One child in so many begins with Python's own start, and compiles; the others are forked after the imports,
+and find what one of them has compiled."""
 
 
 @dataclass
@@ -51,7 +54,9 @@ class Found:
 
     def __str__(self) -> str:
         rows = [f"{phase:<30}{self.kills[phase]:>5}" for phase in PHASES]
-        total = f"{self.kills.total()} kills, {self.fresh} of them of processes that had to import"
+        total = (
+            f"{self.kills.total()} kills, {self.fresh} of them of processes that had to import and compile"
+        )
         same = f"{self.runs} runs ended, each with the parameters and the log of one that was let alone"
         return "\n".join([f"{total}; {self.seconds:.0f} s", *rows, same])
 
@@ -65,7 +70,7 @@ class Killer:
     """
 
     def __init__(self, home: Path, seed: int) -> None:
-        self.home, self.random, self.forks = home, random.Random(seed), Forks()
+        self.home, self.random, self.forks = home, random.Random(seed), Forks(home / "compiled")
         self.out, self.said = home / "run", home / "said.txt"
         (home / "config.yaml").write_text(CONFIG)
         self.arguments = [str(home / "config.yaml"), "--out", str(self.out), "--resume"]
@@ -126,7 +131,15 @@ class Killer:
             seen |= begun
             if begun and len(seen) > skipped:
                 return self._ended(child, self.random.uniform(0, self.saving))
-        raise AssertionError(f"no save in {LONGEST} s: {self.said.read_text()}")
+        raise AssertionError(f"no save in {LONGEST} s: {self._where(child)}")
+
+    def _where(self, child: object) -> str:
+        """What a child that does not end has said, and what each of its threads does."""
+        os.kill(child.pid, signal.SIGUSR1)
+        time.sleep(2)
+        state = Path(f"/proc/{child.pid}/status").read_text().splitlines()[2]
+        child.kill()
+        return f"{state}\n{self.said.read_text()}"
 
     def _start(self, fresh: bool) -> object:
         return spawned(self.arguments, self.said) if fresh else self.forks.forked(self.arguments, self.said)
