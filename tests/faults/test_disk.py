@@ -173,6 +173,7 @@ set +e; {program} small.yaml --out parent/run; echo code $?; set -e
 """
 
 
+@pytest.mark.slow
 def test_a_read_only_folder_is_one_line():
     done = mounting(READ_ONLY.format(program=PROGRAM))
     assert done.returncode == 0, done.stderr
@@ -184,6 +185,7 @@ def test_a_read_only_folder_is_one_line():
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.slow
 def test_a_limit_on_the_size_of_files_is_one_line_and_the_run_goes_on_without(whole):
     """The limit is in 1024 bytes: the config and the log are below it, the arrays of a checkpoint are not."""
     done = shell(f"set +e; (ulimit -f 60; {PROGRAM} small.yaml --out run --resume); echo code $?")
