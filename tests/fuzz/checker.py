@@ -139,9 +139,8 @@ def _clear(code: int, stderr: str, config: Path, left_behind: bool, example: Exa
     own = message.removeprefix(f"{config}:")
     if not message.startswith("override ") and (raw := RAW.search(own)):
         raise UnclearError(f"a raw message: {raw[0]}", f"{message}\n{example!r}")
-    if ": model: " in own and not re.search(
-        r": model: ([\w/-]+: |expected |is |unknown |takes |does not |\w+ (has|needs) )", own
-    ):
+    said = r"[\w/-]+: |expected |is |unknown |takes |does not |\w+ (has|needs) |.*; the largest is [\w/-]+, "
+    if ": model: " in own and not re.search(rf": model: ({said})", own):
         raise UnclearError("a message of the model without a layer", f"{message}\n{example!r}")
     if left_behind:
         raise UnclearError("something is left behind", f"{message}\n{example!r}")
