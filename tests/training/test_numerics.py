@@ -13,6 +13,7 @@ import pytest
 import fnn
 from fnn.losses import cross_entropy, squared_error
 from fnn.training import Recipe, TrainState, inspect, make_step
+from fnn.training.step import Average
 
 KEY = jax.random.key(7)
 X = np.random.default_rng(0).uniform(0.5, 2, (8, 3)).astype(np.float32)
@@ -288,7 +289,7 @@ def test_a_sound_step_has_no_fault_and_the_numbers_of_the_step_itself():
     )
     targets = np.arange(8, dtype=np.int32) % 3
     state = start(made)
-    state = state._replace(step=jnp.int32(5), average=state.params)
+    state = state._replace(step=jnp.int32(5), average=Average(state.params, jnp.int32(5)))
     findings = inspect(made, state, X, targets, KEY)
     new, log = jax.jit(make_step(made))(state, X, targets, KEY)
     assert findings.fault is None
