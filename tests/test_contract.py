@@ -135,6 +135,19 @@ CASES: dict[str, dict[str, Case]] = {
 LARGE = {"serial", "repeat", "cnn", "lenet5"}
 """Their laws take long; like those of every layer's further cases they are left to the slow tests."""
 
+ALIKE = {
+    "relu6",
+    "softplus",
+    "softsign",
+    "selu",
+    "log_sigmoid",
+    "mish",
+    "hard_tanh",
+    "hard_sigmoid",
+    "hard_silu",
+}
+"""Functions of JAX, lifted as sigmoid and tanh are: left to the slow tests, too."""
+
 
 @pytest.fixture(scope="module", autouse=True)
 def _quick_compiler() -> Iterator[None]:
@@ -157,7 +170,9 @@ def test_every_built_in_layer_has_a_case() -> None:
 @pytest.mark.parametrize(
     ("name", "case"),
     [
-        pytest.param(name, case, id=f"{name}-{case}", marks=[pytest.mark.slow] if i or name in LARGE else [])
+        pytest.param(
+            name, case, id=f"{name}-{case}", marks=[pytest.mark.slow] if i or name in LARGE | ALIKE else []
+        )
         for name, cases in CASES.items()
         for i, case in enumerate(cases)
     ],

@@ -8,13 +8,16 @@ from fnn import kernels
 from fnn.kernels.native import loader
 
 
-@pytest.fixture(params=["onednn", "jax", "xla"])
+SLOW = pytest.mark.slow
+
+
+@pytest.fixture(params=["onednn", pytest.param("jax", marks=SLOW), pytest.param("xla", marks=SLOW)])
 def form(request):
     """The name of a form of the convolution, which is used in the test."""
     yield from _used(request)
 
 
-@pytest.fixture(params=["onednn", "jax"])
+@pytest.fixture(params=["onednn", pytest.param("jax", marks=SLOW)])
 def native(request):
     """The native form of what has but one other, and that other."""
     yield from _used(request)
