@@ -7,7 +7,6 @@ import pytest
 from fnn import kernels
 from fnn.kernels.native import loader
 
-
 SLOW = pytest.mark.slow
 
 
