@@ -12,7 +12,7 @@ from fnn.experiment import Experiment, read
 from fnn.training import Checkpoint, Checkpoints, RunFolder
 from fnn.training.folder import CHECKPOINTS, CONFIG, SUMMARY
 
-MAY_CHANGE = {("train", "epochs"), ("train", "log_every"), ("train", "checkpoint")}
+MAY_CHANGE = {("log",), ("train", "epochs"), ("train", "log_every"), ("train", "checkpoint")}
 """What decides no bit of a step that was done already."""
 
 _OPEN = ("auto", None)
@@ -108,7 +108,8 @@ def differences(before: Any, now: Any, path: Path = ()) -> Iterator[str]:
     """Each value that is not the same, ``key: before -> now``, but for those that may change.
 
     Example:
-        >>> list(differences({"seed": 0, "train": {"epochs": 5}}, {"seed": 1, "train": {"epochs": 6}}))
+        >>> before = {"seed": 0, "log": [], "train": {"epochs": 5}}
+        >>> list(differences(before, {"seed": 1, "log": ["tensorboard"], "train": {"epochs": 6}}))
         ['seed: 0 -> 1']
     """
     if path in MAY_CHANGE:
