@@ -12,6 +12,7 @@ import jax
 import numpy as np
 
 from fnn import kernels
+from fnn.choices import ConfigError
 from fnn.commands.execution import prepare, resolve, warn_of_slow_bfloat16
 from fnn.commands.resume import Start, adopt, ended, find_start
 from fnn.commands.surroundings import surroundings
@@ -112,6 +113,8 @@ def train(
         True
     """
     begin = time.perf_counter()
+    if resume and folder is None:
+        raise ConfigError((), "expected a folder to resume the run from, got none")
     out = folder() if resume and folder is not None else None
     try:
         if out is not None:

@@ -724,3 +724,8 @@ def test_a_run_ends_with_the_best_epoch_found_independently(best, monkeypatch):
     same_again = run(made, "run")
     assert fnn.digest(same_again.params, same_again.state) == ended.summary["params_sha256"]
     assert jnp.shape(ended.params["dense1"]["kernel"]) == (5, 6)
+
+
+def test_without_a_folder_there_is_nothing_to_resume():
+    with pytest.raises(ConfigError, match=r"^expected a folder to resume the run from, got none$"):
+        fnn.train(experiment(), resume=True)
