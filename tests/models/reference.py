@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import functools
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from importlib.util import find_spec
 from typing import Any
 
@@ -114,7 +115,8 @@ def same_logits(naming: Naming, net: Any, model: Layer, x: np.ndarray) -> None:
     import torch
 
     params, state = taken(naming, net, model, x)
-    y, _ = jax.jit(model.apply)(params, state, x)
+    with _compiled_soon():
+        y, _ = jax.jit(model.apply)(params, state, x)
     with torch.no_grad():
         near("logits", y, net.eval()(_picture(x)))
 
@@ -132,7 +134,9 @@ def same_step(naming: Naming, net: Any, model: Layer, x: np.ndarray, labels: np.
         logits, state = model.apply(params, state, x, key=KEY, train=True)
         return fnn.losses.cross_entropy(logits, labels).mean(), (logits, state)
 
-    (value, (logits, state)), gradients = jax.jit(jax.value_and_grad(loss, has_aux=True))(params, state, x)
+    step = jax.jit(jax.value_and_grad(loss, has_aux=True))
+    with _compiled_soon():
+        (value, (logits, state)), gradients = step(params, state, x)
     net = net.double().train()
     theirs = net(_picture(x).double())
     wanted = cross_entropy(theirs, _tensor(labels))
@@ -163,6 +167,14 @@ def _near_gradients(got: Any, wanted: Any) -> None:
             near(f"the gradient of {path}", slope, wanted[path])
         else:
             assert np.abs(slope).max() < 1e-6 * largest, path
+
+
+@contextmanager
+def _compiled_soon() -> Iterator[None]:
+    """Each program here runs once, on small pictures."""
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
 
 
 def _picture(x: np.ndarray) -> Any:

@@ -17,14 +17,6 @@ def pictures(*shape):
     return np.random.default_rng(1).normal(size=shape).astype(np.float32)
 
 
-def test_parameter_count():
-    model = fnn.densenet121()
-    assert model.kind == "densenet121"
-    params, _ = reference.shapes(model, np.zeros((1, 224, 224, 3), np.float32))
-    assert fnn.count(params) == 7_978_856
-    assert params["block4"]["layer16"]["new"]["conv1"]["kernel"].shape == (1, 1, 992, 128)
-
-
 def test_an_input_too_small_is_refused_by_name():
     model = densenet((1, 1, 1, 1), 3, 2, 0.0)
     with pytest.raises(fnn.LayerError, match=r"^transition3/pool: expected space for a window of \(2, 2\)"):
