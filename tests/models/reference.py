@@ -31,7 +31,7 @@ def torchvision_models() -> Any:
     """
     torch = pytest.importorskip("torch")
     if find_spec("torchvision") is None:
-        pytest.skip("needs torchvision: pip install --no-deps torchvision==0.28.0")
+        pytest.skip("needs torchvision, the extra [oracle]")
     try:
         import torchvision
     except RuntimeError:
