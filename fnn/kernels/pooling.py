@@ -21,7 +21,7 @@ from jax.extend.core import Primitive
 from jax.interpreters import ad, mlir
 
 from fnn.kernels.binding import define, explicit, vary_alike
-from fnn.kernels.choice import Choice, requested
+from fnn.kernels.choice import Choice, is_plain, requested
 from fnn.kernels.lowering import not_native
 from fnn.kernels.native import loader
 from fnn.kernels.spec import acc
@@ -56,6 +56,10 @@ def max_pool(x: Array, windows: Windows) -> Array:
     """The largest value of each window; the first of equals, in row order, takes the whole gradient."""
     if not jnp.issubdtype(x.dtype, jnp.floating):
         return _reduce(x, windows)
+    if is_plain():
+        window, stride = ((1, *sizes, 1) for sizes in (windows.window, windows.stride))
+        sides = ((0, 0), *windows.sides, (0, 0))
+        return lax.reduce_window(x, -np.inf, lax.max, window, stride, sides)
     if explicit(x):
         return _pick(lax.stop_gradient(x), x, windows)
     y: Array = _largest(x, windows)
