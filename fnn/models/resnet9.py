@@ -29,7 +29,7 @@ def resnet9(classes: int = 10, *, width: int = 64, temperature: float = 8.0) -> 
         >>> import jax, jax.numpy as jnp, fnn
         >>> params, _ = fnn.resnet9(width=16).init(jax.random.key(0), jnp.ones((1, 32, 32, 3)))
         >>> fnn.count(params)
-        0
+        412944
 
     Source: David Page, How to train your ResNet, 2018-19, myrtle.ai; what became of it: Jordan 2024,
     arXiv:2404.00498.
