@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import groupby
@@ -11,6 +12,7 @@ from jax.nn.initializers import variance_scaling
 from fnn.combine import serial
 from fnn.layer import Layer
 from fnn.layers import conv, depthwise_conv
+from fnn.layers.checks import LARGEST
 from fnn.layers.conv import Size
 from fnn.layers.initializers import Initializer
 from fnn.layers.padding import Padding
@@ -31,6 +33,11 @@ def plain_conv(features: int, kernel: int, stride: int = 1) -> Layer:
     It is padded by half its kernel, as in PyTorch: "SAME" has other windows at stride 2.
     """
     return conv(features, kernel, stride=stride, padding=kernel // 2, bias=False, kernel_init=he_fan_out)
+
+
+def numbered(match: re.Match[str]) -> str:
+    """``.block3.`` as others count: ``.2.``."""
+    return f".{int(match[1]) - 1}."
 
 
 def stage(blocks: Sequence[Layer], *, remat: bool = False, scan: bool = False) -> Layer:
@@ -109,3 +116,17 @@ def separable_conv(
     )
     pointwise = conv(features, 1, bias=bias, kernel_init=kernel_init, bias_init=bias_init)
     return replace(serial(depthwise=depthwise, pointwise=pointwise), kind="separable_conv")
+
+
+def scaled(kind: str, channels: int, width: float, multiple: int = 1) -> int:
+    """So many channels times the width of a model, to the nearest multiple, and not below 90 %.
+
+    Raises:
+        ValueError: The width is not positive, or makes more channels than an axis can have.
+
+    Source: MobileNet's, whose channels are multiples of 8: Howard et al. 2017, arXiv:1704.04861.
+    """
+    if not 0 < channels * width <= LARGEST:
+        raise ValueError(f"{kind}: width must be positive, and {channels} * width below 2**31, got {width!r}")
+    near = max(multiple, int(channels * width / multiple + 0.5) * multiple)
+    return near if near >= 0.9 * channels * width else near + multiple

@@ -21,7 +21,9 @@ from fnn.layers import (
     stochastic_depth,
 )
 from fnn.layers.checks import few, fraction, positive
-from fnn.models.blocks import stage
+from fnn.models.architecture import IMAGENET, Architecture, renamed
+from fnn.models.blocks import numbered, stage
+from fnn.models.exchange import Naming
 from fnn.registry import register
 
 _START = normal(0.02)  # the paper cuts it at ±2, a hundred of its deviations
@@ -56,7 +58,7 @@ def convnext(
     Example:
         >>> import jax, jax.numpy as jnp, fnn
         >>> model = fnn.convnext([1, 1], [4, 8], classes=3)
-        >>> params, _ = model.init(jax.random.key(0), jnp.ones((1, 16, 16, 3)))
+        >>> params, _ = jax.eval_shape(model.init, jax.random.key(0), jnp.ones((1, 16, 16, 3)))
         >>> {name: fnn.count(tree) for name, tree in params.items()}
         {'stem': 204, 'stage1': 360, 'down2': 144, 'stage2': 976, 'norm': 16, 'head': 27}
 
@@ -150,3 +152,45 @@ def convnext_base(
     sizes = [3, 3, 27, 3], [128, 256, 512, 1024]
     model = convnext(*sizes, classes=classes, drop_rate=drop_rate, remat=remat, scan=scan)
     return replace(model, kind="convnext_base")
+
+
+_TORCHVISION = Naming(
+    rules=(
+        (r"\.block(\d+)\.", numbered),
+        (r"^stage(\d)", lambda match: f"features.{2 * int(match[1]) - 1}"),
+        (r"^down(\d)", lambda match: f"features.{2 * int(match[1]) - 2}"),
+        (r"^stem\.conv", "features.0.0"),
+        (r"^stem\.norm", "features.0.1"),
+        (r"^features\.(\d)\.norm", r"features.\1.0"),
+        (r"^features\.(\d)\.conv", r"features.\1.1"),
+        (r"body\.scale\.weight", "layer_scale"),
+        (r"body\.", "block."),
+        *renamed({"block.conv": "block.0", "block.norm": "block.2"}),
+        *renamed({"block.expand": "block.3", "block.project": "block.5"}),
+        (r"^norm", "classifier.0"),
+        (r"^head", "classifier.2"),
+    ),
+    shapes=((r".*layer_scale", lambda shape: (*shape, 1, 1)),),
+)
+
+_TIMM = Naming(
+    (
+        (r"\.block(\d+)\.", lambda match: f".blocks.{int(match[1]) - 1}."),
+        (r"^stage(\d)", lambda match: f"stages.{int(match[1]) - 1}"),
+        (r"^down(\d)\.norm", lambda match: f"stages.{int(match[1]) - 1}.downsample.0"),
+        (r"^down(\d)\.conv", lambda match: f"stages.{int(match[1]) - 1}.downsample.1"),
+        (r"body\.scale\.weight", "gamma"),
+        (r"^head", "head.fc"),
+        (r"^norm", "head.norm"),
+        *renamed({"stem.conv": "stem.0", "stem.norm": "stem.1", "body.conv": "conv_dw", "body.norm": "norm"}),
+        *renamed({"body.expand": "mlp.fc1", "body.project": "mlp.fc2"}),
+    )
+)
+
+_NAMINGS = {"torchvision": _TORCHVISION, "timm": _TIMM}
+
+ARCHITECTURES = {
+    "convnext_tiny": Architecture(replace(IMAGENET, short_side=236), _NAMINGS),
+    "convnext_small": Architecture(replace(IMAGENET, short_side=230), _NAMINGS),
+    "convnext_base": Architecture(replace(IMAGENET, short_side=232), _NAMINGS),
+}

@@ -8,7 +8,9 @@ from fnn.combine import residual, serial
 from fnn.layer import Layer
 from fnn.layers import conv, dense, gelu, global_avg_pool, layer_norm, reshape, transpose
 from fnn.layers.checks import few, positive
-from fnn.models.blocks import stage
+from fnn.models.architecture import IMAGENET, Architecture, renamed
+from fnn.models.blocks import numbered, stage
+from fnn.models.exchange import Naming
 from fnn.registry import register
 
 _EPSILON = 1e-6
@@ -44,7 +46,7 @@ def mlp_mixer(
     Example:
         >>> import jax, jax.numpy as jnp, fnn
         >>> model = fnn.mlp_mixer(2, 8, patch=4, size=16, classes=3)
-        >>> params, _ = model.init(jax.random.key(0), jnp.ones((1, 16, 16, 3)))
+        >>> params, _ = jax.eval_shape(model.init, jax.random.key(0), jnp.ones((1, 16, 16, 3)))
         >>> params["blocks"]["block1"]["tokens"]["body"]["expand"]["kernel"].shape
         (16, 4)
 
@@ -120,3 +122,18 @@ def mixer_l16(classes: int = 1000, *, size: int = 224, remat: bool = False, scan
     """
     model = mlp_mixer(24, 1024, classes=classes, size=size, remat=remat, scan=scan)
     return replace(model, kind="mixer_l16")
+
+
+_TIMM = Naming(
+    (
+        (r"\.block(\d+)\.", numbered),
+        *renamed({"stem.conv": "stem.proj", "expand": "fc1", "project": "fc2"}),
+        *renamed({"tokens.body.norm": "norm1", "channels.body.norm": "norm2"}),
+        *renamed({"tokens.body": "mlp_tokens", "channels.body": "mlp_channels"}),
+    )
+)
+
+ARCHITECTURES = {
+    model.__name__: Architecture(replace(IMAGENET, mean=(0.5,), std=(0.5,)), {"timm": _TIMM})
+    for model in (mixer_s16, mixer_b16, mixer_l16)
+}

@@ -32,7 +32,8 @@ def preact_resnet(
 
     Example:
         >>> import jax, jax.numpy as jnp, fnn
-        >>> params, _ = fnn.preact_resnet(8, width=4).init(jax.random.key(0), jnp.ones((1, 32, 32, 3)))
+        >>> x = jnp.ones((1, 32, 32, 3))
+        >>> params, _ = jax.eval_shape(fnn.preact_resnet(8).init, jax.random.key(0), x)
         >>> [path for path in fnn.paths(params) if path.startswith("layer2/block1") and "kernel" in path]
         ['layer2/block1/residual/body/conv1/kernel',
          'layer2/block1/residual/body/conv2/kernel',

@@ -9,7 +9,9 @@ from fnn.combine import residual, serial
 from fnn.layer import Layer
 from fnn.layers import batch_norm, dense, global_avg_pool, max_pool, relu
 from fnn.layers.checks import few, positive
-from fnn.models.blocks import fan_in_uniform, plain_conv, stage
+from fnn.models.architecture import IMAGENET, Architecture, renamed
+from fnn.models.blocks import fan_in_uniform, numbered, plain_conv, stage
+from fnn.models.exchange import Naming
 from fnn.registry import register
 
 
@@ -200,3 +202,21 @@ def wide_resnet101_2(classes: int = 1000, *, remat: bool = False, scan: bool = F
     """
     model = resnet([3, 4, 23, 3], bottleneck=True, widen=2, classes=classes, remat=remat, scan=scan)
     return replace(model, kind="wide_resnet101_2")
+
+
+_TORCHVISION = Naming(
+    (
+        (r"^stem\.conv", "conv1"),
+        (r"^stem\.norm", "bn1"),
+        (r"\.block(\d+)\.", numbered),
+        (r"body\.", ""),
+        (r"\.norm(\d)", r".bn\1"),
+        *renamed({"skip.conv": "downsample.0", "skip.norm": "downsample.1", "head": "fc"}),
+    )
+)
+
+# timm names what it has of these as torchvision does
+ARCHITECTURES = {
+    model.__name__: Architecture(IMAGENET, {"torchvision": _TORCHVISION, "timm": _TORCHVISION})
+    for model in (resnet18, resnet34, resnet50, resnet101, resnet152, wide_resnet50_2, wide_resnet101_2)
+}

@@ -27,7 +27,8 @@ def resnet9(classes: int = 10, *, width: int = 64, temperature: float = 8.0) -> 
 
     Example:
         >>> import jax, jax.numpy as jnp, fnn
-        >>> params, _ = fnn.resnet9(width=16).init(jax.random.key(0), jnp.ones((1, 32, 32, 3)))
+        >>> model = fnn.resnet9(width=16)
+        >>> params, _ = jax.eval_shape(model.init, jax.random.key(0), jnp.ones((1, 32, 32, 3)))
         >>> fnn.count(params)
         412944
 
