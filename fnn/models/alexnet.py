@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from fnn.combine import serial
+from fnn.data import Preprocessing
 from fnn.layer import Layer
 from fnn.layers import (
     INITIALIZERS,
@@ -18,7 +19,9 @@ from fnn.layers import (
     relu,
 )
 from fnn.layers.padding import Padding
+from fnn.models.architecture import IMAGENET, Architecture, renamed
 from fnn.models.blocks import scaled
+from fnn.models.exchange import Naming
 from fnn.registry import register
 
 
@@ -131,3 +134,21 @@ def alexnet_2012(
         fc8=dense(classes, kernel_init=normal),
     )
     return replace(serial(features=features, flatten=flatten, classifier=classifier), kind="alexnet_2012")
+
+
+_TORCHVISION = Naming(
+    renamed(
+        {
+            **{"conv1": "0", "conv2": "3", "conv3": "6", "conv4": "8", "conv5": "10"},
+            **{"fc6": "1", "fc7": "4", "fc8": "6"},
+        }
+    ),
+    flattened={"classifier/fc6": (6, 6, -1)},
+)
+
+ARCHITECTURES = {
+    "alexnet": Architecture(IMAGENET, {"torchvision": _TORCHVISION}),
+    "alexnet_2012": Architecture(
+        Preprocessing((227, 227), short_side=256, mean=tuple(255 * mean for mean in IMAGENET.mean))
+    ),
+}

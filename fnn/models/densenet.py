@@ -18,6 +18,8 @@ from fnn.layers import (
     max_pool,
     relu,
 )
+from fnn.models.architecture import IMAGENET, Architecture
+from fnn.models.exchange import Naming
 from fnn.registry import register
 
 
@@ -83,3 +85,13 @@ def _layer(growth: int, dropout_rate: float) -> Layer:
 
 def _transition(channels: int) -> Layer:
     return serial(norm=batch_norm(), relu=relu, conv=conv(channels, 1, bias=False), pool=avg_pool(2))
+
+
+_PYTORCH = Naming(
+    (
+        (r"^block(\d)\.layer(\d+)\.new\.", r"denseblock\1.denselayer\2."),
+        (r"^(?!classifier)", "features."),
+    )
+)
+
+ARCHITECTURES = {"densenet121": Architecture(IMAGENET, {"torchvision": _PYTORCH, "timm": _PYTORCH})}

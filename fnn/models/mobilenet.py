@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -17,7 +18,9 @@ from fnn.layers import (
     global_avg_pool,
     relu6,
 )
+from fnn.models.architecture import IMAGENET, Architecture, renamed
 from fnn.models.blocks import scaled
+from fnn.models.exchange import Naming
 from fnn.registry import register
 
 STAGES = (
@@ -99,3 +102,43 @@ def _block(before: int, after: int, expansion: int, stride: int) -> Layer:
 
 def _normed(convolution: Layer) -> Layer:
     return serial(conv=convolution, norm=batch_norm(), relu6=relu6)
+
+
+def _place(match: re.Match[str]) -> str:
+    """torchvision numbers the blocks through all stages, after the stem."""
+    stage, block = int(match[1]), int(match[2])
+    return f"features.{sum(blocks for _, _, blocks, _ in STAGES[: stage - 1]) + block}.conv."
+
+
+_TORCHVISION = Naming(
+    (
+        *renamed({"project.conv": "2", "project.norm": "3"}),
+        (r"\bconv\.(\w+)$", r"0.\1"),
+        (r"\bnorm\.(\w+)$", r"1.\1"),
+        *renamed({"expand": "0", "depthwise": "1"}),
+        (r"^stage(\d)\.block(\d)\.(?:body\.)?", _place),
+        # the first block expands nothing, and what comes after is one place ahead
+        (r"^features\.1\.conv\.(\d)", lambda match: f"features.1.conv.{int(match[1]) - 1}"),
+        *renamed({"stem": "features.0", "head": "features.18", "classifier": "classifier.1"}),
+    )
+)
+
+_TIMM = Naming(
+    (
+        *renamed(
+            {"stem.conv": "conv_stem", "stem.norm": "bn1", "head.conv": "conv_head", "head.norm": "bn2"}
+        ),
+        (
+            r"^stage(\d)\.block(\d)\.(?:body\.)?",
+            lambda match: f"blocks.{int(match[1]) - 1}.{int(match[2]) - 1}.",
+        ),
+        # the first block expands nothing
+        (r"^(blocks\.0\.0)\.depthwise\.norm", r"\1.bn1"),
+        (r"^(blocks\.0\.0)\.project\.conv", r"\1.conv_pw"),
+        (r"^(blocks\.0\.0)\.project\.norm", r"\1.bn2"),
+        *renamed({"expand.conv": "conv_pw", "depthwise.conv": "conv_dw", "project.conv": "conv_pwl"}),
+        *renamed({"expand.norm": "bn1", "depthwise.norm": "bn2", "project.norm": "bn3"}),
+    )
+)
+
+ARCHITECTURES = {"mobilenet_v2": Architecture(IMAGENET, {"torchvision": _TORCHVISION, "timm": _TIMM})}

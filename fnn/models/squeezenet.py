@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from fnn.combine import concat, serial
+from fnn.data import Preprocessing
 from fnn.layer import Layer
 from fnn.layers import INITIALIZERS, conv, dropout, global_avg_pool, max_pool, relu
+from fnn.models.architecture import IMAGENET, Architecture, renamed
 from fnn.models.blocks import scaled
+from fnn.models.exchange import Naming
 from fnn.registry import register
 
 SQUEEZED = {2: 16, 3: 16, 4: 32, 5: 32, 6: 48, 7: 48, 8: 64, 9: 64}
@@ -91,3 +95,29 @@ def _fire(squeezed: int) -> Layer:
         expand=concat(conv1x1=mixed(4 * squeezed, 1), conv3x3=mixed(4 * squeezed, 3)),
         expand_relu=relu,
     )
+
+
+def _torchvision(fires: Sequence[int]) -> Naming:
+    """``fires``: where its ``features``, a list of modules, has the fire modules."""
+    places = {f"fire{number}": str(place) for number, place in zip(SQUEEZED, fires, strict=True)}
+    ends = {"features.conv1": "features.0", "classifier.conv10": "classifier.1"}
+    return Naming(renamed({**ends, **places, "expand.conv1x1": "expand1x1", "expand.conv3x3": "expand3x3"}))
+
+
+_CAFFE = Naming(
+    (
+        (r"^(features|classifier)\.", ""),
+        (r"\.squeeze\.", ".conv1x1_1."),
+        (r"\.expand\.conv(1x1|3x3)\.", r".conv\1_2."),
+        (r"^conv10\.", "conv_final."),
+    )
+)
+
+ARCHITECTURES = {
+    "squeezenet1_0": Architecture(
+        IMAGENET,
+        {"torchvision": _torchvision((3, 4, 5, 7, 8, 9, 10, 12)), "caffe": _CAFFE},
+        {"caffe": Preprocessing((227, 227), bgr=True, mean=(104.0, 117.0, 123.0))},
+    ),
+    "squeezenet1_1": Architecture(IMAGENET, {"torchvision": _torchvision((3, 4, 6, 7, 9, 10, 11, 12))}),
+}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from fnn.combine import serial
@@ -18,7 +18,9 @@ from fnn.layers import (
     max_pool,
     relu,
 )
+from fnn.models.architecture import IMAGENET, Architecture, renamed
 from fnn.models.blocks import scaled
+from fnn.models.exchange import Naming
 from fnn.registry import register
 
 CHANNELS = (64, 128, 256, 512, 512)
@@ -134,3 +136,38 @@ def _stages(convs: Sequence[int], channels: Sequence[int], norm: bool) -> Layer:
             layers[f"relu{stage}_{i}"] = relu
         layers[f"pool{stage}"] = max_pool(2)
     return serial(**layers)
+
+
+def _places(convs: Sequence[int], norm: bool) -> dict[str, str]:
+    """Where torchvision's ``features``, a list of modules, has our layers."""
+    places: dict[str, str] = {}
+    place = 0
+    for stage, number in enumerate(convs, start=1):
+        for i in range(1, number + 1):
+            places[f"conv{stage}_{i}"] = str(place)
+            places |= {f"norm{stage}_{i}": str(place + 1)} if norm else {}
+            place += 3 if norm else 2
+        place += 1
+    return places
+
+
+def _architecture(depth: int, norm: bool) -> Architecture:
+    features = _places(CONVS[depth], norm)
+    flattened = {"classifier/fc6": (7, 7, -1)}
+    torchvision = Naming(renamed({**features, "fc6": "0", "fc7": "3", "fc8": "6"}), flattened)
+    # timm has convolutions where the first two dense layers are
+    layers = {"fc6": "pre_logits.fc1", "fc7": "pre_logits.fc2", "fc8": "head.fc"}
+    names = {f"classifier.{ours}": theirs for ours, theirs in layers.items()}
+    windows: tuple[tuple[str, Callable[[tuple[int, ...]], tuple[int, ...]]], ...] = (
+        (r"pre_logits\.fc1\.weight", lambda shape: (shape[0], shape[1] // 49, 7, 7)),
+        (r"pre_logits\.fc2\.weight", lambda shape: (*shape, 1, 1)),
+    )
+    timm = Naming(renamed({**features, **names}), flattened, windows)
+    return Architecture(IMAGENET, {"torchvision": torchvision, "timm": timm})
+
+
+ARCHITECTURES = {
+    f"vgg{depth}{'_bn' if norm else ''}": _architecture(depth, norm)
+    for depth in CONVS
+    for norm in (False, True)
+}

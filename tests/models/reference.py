@@ -11,10 +11,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from fnn.models.exchange import Naming, from_foreign
 
 import fnn
 from fnn.layer import Layer
+from fnn.models.exchange import Naming, from_foreign, to_foreign
 
 KEY = jax.random.key(0)
 _declared: list[Any] = []
@@ -88,10 +88,16 @@ def taken(naming: Naming, net: Any, model: Layer, x: Any) -> tuple[Any, Any]:
 
 
 def same_structure(naming: Naming, net: Any, model: Layer, x: Any) -> None:
-    """Every one of their tensors has its place in ours, by name and shape, and no other is there."""
-    params, state = shapes(model, x)
-    got = taken(naming, net, model, x)
-    assert jax.tree.map(jnp.shape, got) == jax.tree.map(lambda leaf: leaf.shape, (params, state))
+    """Ours written as theirs has the names and shapes of their tensors, no more and no less.
+
+    ``net`` may be made under ``torch.device("meta")``: nothing is computed, and little memory is used.
+    """
+    bytes_of = functools.partial(np.broadcast_to, np.int8(0))
+    ours = to_foreign(naming, *jax.tree.map(lambda leaf: bytes_of(leaf.shape), shapes(model, x)))
+    theirs = {name: value for name, value in net.state_dict().items() if value.is_floating_point()}
+    assert {name: tuple(value.shape) for name, value in ours.items()} == {
+        name: tuple(value.shape) for name, value in theirs.items()
+    }
 
 
 def same_logits(naming: Naming, net: Any, model: Layer, x: np.ndarray) -> None:
