@@ -29,6 +29,7 @@ Import = Annotated[
     typer.Option("--import", metavar="MODULE", help="a Python module of your own, with @fnn.register in it"),
 ]
 Set = Annotated[str, typer.Argument(metavar="SET", help="mnist, fashion_mnist or kmnist", show_default=False)]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="write over files that are there")]
 Json = Annotated[bool, typer.Option("--json", help="print one JSON object instead of a table")]
 
 
@@ -129,6 +130,83 @@ def summary(config: Config, overrides: Overrides = None, modules: Import = None)
         print(summarise(_read(config, overrides, modules)))
 
 
+def import_weights(
+    architecture: Annotated[
+        str, typer.Argument(help="a published network, such as squeezenet1_0", show_default=False)
+    ],
+    weights: Annotated[Path, typer.Argument(help="safetensors, or .npz of plain arrays", show_default=False)],
+    out: Annotated[Path, typer.Argument(metavar="OUT.safetensors", help="is written", show_default=False)],
+    overrides: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[KEY=VALUE]...", help="arguments of the network, in YAML", show_default=False
+        ),
+    ] = None,
+    naming: Annotated[
+        str | None,
+        typer.Option(metavar="LIBRARY", help="torchvision, timm or caffe  [default: whose names fit]"),
+    ] = None,
+    classes: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="names of the outputs, one a line  [default: of 1,000 ImageNet's]"),
+    ] = None,
+    overwrite: Overwrite = False,
+    modules: Import = None,
+) -> None:
+    """Make a model of the weights that another library keeps: torchvision's, timm's, Caffe's.
+
+    The number of classes is read from the weights. Nothing is unpickled.
+    """
+    from fnn.commands.import_weights import import_weights as convert
+
+    with _clear_errors():
+        _import(modules)
+        print(
+            convert(
+                architecture,
+                weights,
+                out,
+                overrides or [],
+                naming=naming,
+                classes=classes,
+                overwrite=overwrite,
+            )
+        )
+
+
+def export(
+    model: Annotated[
+        Path,
+        typer.Argument(metavar="RUN_OR_MODEL", help="a run's folder or a weights file", show_default=False),
+    ],
+    form: Annotated[str, typer.Option("--format", metavar="FORMAT", help="safetensors, stablehlo or onnx")],
+    out: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="is written  [default: beside the weights]")
+    ] = None,
+    naming: Annotated[
+        str | None,
+        typer.Option(
+            metavar="LIBRARY",
+            help="whose names the tensors get, of safetensors: torchvision, timm, caffe or fnn  [default: the "
+            "first that is known for the network]",
+        ),
+    ] = None,
+    overwrite: Overwrite = False,
+    modules: Import = None,
+) -> None:
+    """Write a model so that it can be used without fnn.
+
+    safetensors: the weights in the names of another library. stablehlo: the whole program, for JAX on CPUs,
+    GPUs and TPUs. onnx: the whole program, for onnxruntime and others. A program takes a batch of any size, of
+    pictures as bytes, and normalises them itself.
+    """
+    from fnn.commands.export import export as convert
+
+    with _clear_errors():
+        _import(modules)
+        print(convert(model, form, out, naming=naming, overwrite=overwrite))
+
+
 def bench(
     config: Config,
     overrides: Overrides = None,
@@ -224,7 +302,9 @@ def main() -> None:
     """The console script ``fnn``."""
     app, data = _app(), _app("Data sets with a public address.")
     app.command(help=_train_help())(train)
-    for command in (evaluate, summary, bench, debug, doctor):
+    app.command()(evaluate)
+    app.command(name="import")(import_weights)
+    for command in (export, summary, bench, debug, doctor):
         app.command()(command)
     data.command()(get)
     data.command()(check)

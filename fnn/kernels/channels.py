@@ -105,7 +105,8 @@ def _make(name: str, form: Callable[..., Array], shape: Callable[..., Any], nati
 
 
 def _is_small(ctx: Any) -> bool:
-    return max(math.prod(aval.shape) for aval in ctx.avals_in) < _SMALL
+    small: bool = max(math.prod(aval.shape) for aval in ctx.avals_in) < _SMALL
+    return small
 
 
 def _by_channel(x: Any, *others: Any, choice: Choice) -> Any:
