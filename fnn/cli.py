@@ -148,7 +148,9 @@ def import_weights(
     ] = None,
     classes: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="names of the outputs, one a line  [default: of 1,000 ImageNet's]"),
+        typer.Option(
+            metavar="FILE", help="names of the outputs, one a line  [default: ImageNet's, of 1,000]"
+        ),
     ] = None,
     overwrite: Overwrite = False,
     modules: Import = None,
@@ -187,8 +189,8 @@ def export(
         str | None,
         typer.Option(
             metavar="LIBRARY",
-            help="whose names the tensors get, of safetensors: torchvision, timm, caffe or fnn  [default: the "
-            "first that is known for the network]",
+            help="whose names the tensors of safetensors get: torchvision, timm, caffe or fnn  "
+            "[default: the first that is known for the network]",
         ),
     ] = None,
     overwrite: Overwrite = False,
@@ -197,8 +199,8 @@ def export(
     """Write a model so that it can be used without fnn.
 
     safetensors: the weights in the names of another library. stablehlo: the whole program, for JAX on CPUs,
-    GPUs and TPUs. onnx: the whole program, for onnxruntime and others. A program takes a batch of any size, of
-    pictures as bytes, and normalises them itself.
+    GPUs and TPUs. onnx: the whole program, for onnxruntime and others. A program takes a batch of any size,
+    of pictures as bytes, and normalises them itself.
     """
     from fnn.commands.export import export as convert
 

@@ -99,8 +99,7 @@ def _arguments(architecture: str, overrides: Sequence[str]) -> dict[str, Any]:
         if "=" not in text:
             raise ConfigError((), f"expected an argument of {architecture} as key=value, got {text!r}")
     document.override(found, [f"model.{architecture}.{text}" for text in overrides], lambda name: None)
-    with found.located():
-        build_model(found.tree["model"])
+    build_model(found.tree["model"], ())
     arguments: dict[str, Any] = found.tree["model"][architecture]
     return arguments
 
@@ -119,8 +118,8 @@ def _library(
         first, naming = next(iter(known.namings.items()))
         wanted = naming.name(next(iter(paths(shapes[0]))))
         raise ExchangeError(
-            f"{weights}: expected the tensors of {architecture} as {' or '.join(known.namings)} calls them, such "
-            f"as {wanted} ({first}), found {', '.join(list(tensors)[:3]) or 'none'}"
+            f"{weights}: expected the tensors of {architecture} as {' or '.join(known.namings)} calls them, "
+            f"such as {wanted} ({first}), found {', '.join(list(tensors)[:3]) or 'none'}"
         )
     return library
 
