@@ -1,8 +1,8 @@
 """CPU seconds until a deep network's step is compiled, its blocks one by one and scanned.
 
-``python -m benchmarks.deep resnet50 resnet152`` prints a row for each network and form. What is kept of earlier
-compilations is left aside. Tracing, lowering and compiling count: of ``value_and_grad`` in training, the
-step, and of inference. CPU seconds, of all threads, depend less on what else the machine does.
+``python -m benchmarks.deep resnet50 resnet152`` prints a row for each network and form. What is kept of
+earlier compilations is left aside. Tracing, lowering and compiling count: of ``value_and_grad`` in training,
+the step, and of inference. CPU seconds, of all threads, depend less on what else the machine does.
 """
 
 from __future__ import annotations
