@@ -14,6 +14,8 @@ import pytest
 
 import fnn
 from fnn.layer import Layer, need_key
+from fnn.models.densenet import densenet
+from fnn.models.mobilenet import mobilenet
 from fnn.registry import registry
 from fnn.testing import LAWS, check_layer
 
@@ -115,6 +117,10 @@ CASES: dict[str, dict[str, Case]] = {
         "default": Case(fnn.avg_pool(2), PICTURES),
         "overlap": Case(fnn.avg_pool((3, 2), 1, "SAME"), PICTURES),
     },
+    "adaptive_avg_pool": {
+        "default": Case(fnn.adaptive_avg_pool((2, 3)), PICTURES),
+        "repeated": Case(fnn.adaptive_avg_pool(6), (2, 4, 2)),
+    },
     "global_avg_pool": {"value": Case(fnn.global_avg_pool, PICTURES)},
     "global_max_pool": {"value": Case(fnn.global_max_pool, PICTURES)},
     "upsample": {
@@ -134,26 +140,45 @@ CASES: dict[str, dict[str, Case]] = {
     "cnn": {"default": Case(fnn.cnn([2, 3], classes=3, norm=True, dropout_rate=0.25), (2, 4, 4, 1))},
     "lenet": {"default": Case(fnn.lenet(3, features=[2], hidden=4, dropout_rate=0.25), (2, 4, 4, 1))},
     "lenet5": {"default": Case(fnn.lenet5(), (2, 32, 32, 1))},
+    "alexnet": {"narrow": Case(fnn.alexnet(3, width=1 / 64, dropout_rate=0.25), (2, 63, 63, 1))},
+    "alexnet_2012": {"narrow": Case(fnn.alexnet_2012(3, width=1 / 64, dropout_rate=0.25), (2, 67, 67, 1))},
+    "vgg11": {"narrow": Case(fnn.vgg11(3, width=1 / 64, dropout_rate=0.25), (2, 32, 32, 1))},
+    "vgg11_bn": {"narrow": Case(fnn.vgg11_bn(3, width=1 / 64, dropout_rate=0.25), (2, 32, 32, 1))},
+    "squeezenet1_0": {"narrow": Case(fnn.squeezenet1_0(3, width=1 / 16, final_padding=1), (2, 21, 21, 1))},
+    "densenet121": {"two blocks": Case(densenet((2, 1), 3, 2, 0.25), (2, 9, 9, 1))},
+    "mobilenet_v2": {"two stages": Case(mobilenet(((1, 16, 1, 1), (6, 24, 2, 2)), 3, 0.25, 0.25), (2, 9, 9, 1))},
     "resnet": {"default": Case(fnn.resnet([1], classes=2, width=2), (2, 8, 8, 1))},
     "convnext": {"default": Case(fnn.convnext([2], [2], classes=2, drop_rate=0.5), (2, 8, 8, 1))},
     "mlp_mixer": {"default": Case(fnn.mlp_mixer(1, 4, patch=2, size=4, classes=2), (2, 4, 4, 1))},
 }  # fmt: skip
 
-SIZES = {
-    **dict.fromkeys(
-        [
-            "resnet18", "resnet34", "resnet50", "resnet101", "resnet152", "wide_resnet50_2",
-            "wide_resnet101_2", "cifar_resnet", "resnet20", "resnet32", "resnet44", "resnet56", "resnet110",
-            "preact_resnet", "wide_resnet", "resnet9",
-        ],
-        "resnet",
-    ),
-    **dict.fromkeys(["convnext_tiny", "convnext_small", "convnext_base"], "convnext"),
-    **dict.fromkeys(["mixer_s16", "mixer_b16", "mixer_l16"], "mlp_mixer"),
-}  # fmt: skip
-"""Networks that are left out, as the laws hold another that is made of the same layers, of a smaller size."""
+SIBLINGS = {
+    "vgg11": {"vgg13", "vgg16", "vgg19"},
+    "vgg11_bn": {"vgg13_bn", "vgg16_bn", "vgg19_bn"},
+    "squeezenet1_0": {"squeezenet1_1"},
+    "resnet": {
+        *(
+            "resnet18",
+            "resnet34",
+            "resnet50",
+            "resnet101",
+            "resnet152",
+            "wide_resnet50_2",
+            "wide_resnet101_2",
+        ),
+        *("cifar_resnet", "resnet20", "resnet32", "resnet44", "resnet56", "resnet110"),
+        *("preact_resnet", "wide_resnet", "resnet9"),
+    },
+    "convnext": {"convnext_tiny", "convnext_small", "convnext_base"},
+    "mlp_mixer": {"mixer_s16", "mixer_b16", "mixer_l16"},
+}
+"""Models of the same layers as one above, most in other numbers alone: it keeps the laws for them."""
 
-LARGE = {"serial", "repeat", "cnn", "lenet5", "resnet", "convnext", "mlp_mixer"}
+LARGE = {
+    *("serial", "repeat", "cnn", "lenet5"),
+    *("alexnet", "alexnet_2012", "vgg11", "vgg11_bn", "squeezenet1_0", "densenet121", "mobilenet_v2"),
+    *("resnet", "convnext", "mlp_mixer"),
+}
 """Their laws take long; like those of every layer's further cases they are left to the slow tests."""
 
 ALIKE = {
@@ -184,9 +209,8 @@ def data(shape: tuple[int, ...], dtype: Any = np.float32) -> np.ndarray:
 
 
 def test_every_built_in_layer_has_a_case() -> None:
-    assert not CASES.keys() & SIZES.keys()
-    assert CASES.keys() | SIZES.keys() == BUILT_IN
-    assert set(SIZES.values()) <= CASES.keys()
+    assert set(CASES).union(*SIBLINGS.values()) == BUILT_IN
+    assert set(SIBLINGS) < set(CASES)
 
 
 @pytest.mark.parametrize("law", LAWS)
