@@ -42,7 +42,7 @@ def test_names_and_shapes_are_torchvisions(name):
 
 @pytest.mark.oracle
 @pytest.mark.slow
-def test_logits_and_a_step_are_torchvisions(quick_compiler):
+def test_logits_and_a_step_are_torchvisions():
     module = torchvision_models().convnext
     sizes = [(8, 16, 2), (16, 24, 1), (24, 32, 3), (32, None, 1)]
     net = random_weights(module.ConvNeXt([module.CNBlockConfig(*size) for size in sizes], num_classes=5))

@@ -57,7 +57,7 @@ def network(depth: int, features: int, patch: int, tokens: int, token_hidden: in
 
 @pytest.mark.oracle
 @pytest.mark.slow
-def test_it_is_the_network_of_the_paper(quick_compiler):
+def test_it_is_the_network_of_the_paper():
     net = random_weights(network(2, 8, 4, 16, 5, 12))
     sizes = {"patch": 4, "size": 16, "token_hidden": 5, "channel_hidden": 12}
     model = fnn.mlp_mixer(2, 8, classes=5, **sizes)

@@ -16,7 +16,6 @@ from tests.models.reference import (
     torchvision_models,
 )
 
-pytestmark = pytest.mark.usefixtures("quick_compiler")
 NAMING = ARCHITECTURES["resnet50"].namings["torchvision"]
 X = np.random.default_rng(0).standard_normal((4, 64, 64, 3), np.float32)
 LABELS = np.array([1, 0, 4, 3])

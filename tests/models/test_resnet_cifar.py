@@ -10,7 +10,6 @@ from fnn.models.exchange import Naming
 from tests.models.reference import random_weights, same_logits, same_step, shapes
 from tests.models.torch_blocks import conv, function, mean_over_space, residual, seq
 
-pytestmark = pytest.mark.usefixtures("quick_compiler")
 X = np.random.default_rng(0).standard_normal((4, 32, 32, 3), np.float32)
 
 

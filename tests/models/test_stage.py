@@ -65,8 +65,16 @@ def near(got, wanted):
         np.testing.assert_allclose(fnn.paths(got)[path], leaf, rtol=0, atol=atol, err_msg=path)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _quick_compiler():
+    """Each program runs once, on a few pictures."""
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
+
+
 @EACH
-def test_scanned_and_recomputed_blocks_make_the_same_step(name, quick_compiler):
+def test_scanned_and_recomputed_blocks_make_the_same_step(name):
     plain, scanned = MODELS[name](), MODELS[name](scan=True, remat=True)
     shapes = jax.eval_shape(plain.init, KEY, X)
     params, state = drawn(shapes[0], -1.0), drawn(shapes[1], 0.5)
