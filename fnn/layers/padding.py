@@ -47,9 +47,16 @@ def explicit(axes: int, padding: int | Sequence[Sequence[int]]) -> list[tuple[in
 
 
 def pairs(
-    space: Sequence[int], reach: Sequence[int], stride: Sequence[int], padding: Padding
+    space: Sequence[int],
+    reach: Sequence[int],
+    stride: Sequence[int],
+    padding: Padding,
+    *,
+    ceil_mode: bool = False,
 ) -> tuple[tuple[int, int], ...]:
     """Cells before and after each spatial axis of lengths ``space``, for windows that reach so far.
+
+    With ``ceil_mode`` there are as many more at the end as a window needs that begins before it.
 
     Raises:
         LayerError: There is a pair too many or too few, or not one window fits.
@@ -58,8 +65,18 @@ def pairs(
         sides = [(a, b) for a, b in lax.padtype_to_pads(space, reach, stride, padding)]
     else:
         sides = explicit(len(space), padding)
+    if ceil_mode:
+        ends = zip(space, reach, stride, sides, strict=True)
+        sides = [(a, b + _beyond(n, r, s, a, b)) for n, r, s, (a, b) in ends]
     if any(n + a + b < r for n, (a, b), r in zip(space, sides, reach, strict=True)):
         raise LayerError(
             f"expected space for a window of {tuple(reach)}, got {tuple(space)} with padding {padding!r}"
         )
     return tuple(sides)
+
+
+def _beyond(length: int, window: int, stride: int, before: int, after: int) -> int:
+    """Cells by which one more window would reach beyond an axis; 0 if that window began outside of it."""
+    left = (length + before + after - window) % stride
+    begin = length + before + after - window - left + stride
+    return stride - left if left and begin < length + before else 0

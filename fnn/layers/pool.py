@@ -164,18 +164,7 @@ def _geometry(
     cells = per_axis(kind, "window", window, axes)
     few(kind, **{"cells of a window's side": max(cells)})
     steps = cells if stride is None else per_axis(kind, "stride", stride, axes)
-    sides = pairs(x.shape[1:-1], cells, steps, padding)
-    if ceil_mode:
-        ends = zip(x.shape[1:-1], cells, steps, sides, strict=True)
-        sides = tuple((a, b + _beyond(n, k, s, a, b)) for n, k, s, (a, b) in ends)
-    return cells, steps, sides
-
-
-def _beyond(length: int, window: int, stride: int, before: int, after: int) -> int:
-    """Cells by which one more window would reach beyond an axis; 0 if that window began outside of it."""
-    left = (length + before + after - window) % stride
-    begin = length + before + after - window - left + stride
-    return stride - left if left and begin < length + before else 0
+    return cells, steps, pairs(x.shape[1:-1], cells, steps, padding, ceil_mode=ceil_mode)
 
 
 def _counts(

@@ -16,17 +16,24 @@ from fnn.registry import register
 
 @register
 def preact_resnet(
-    depth: int = 164, classes: int = 10, *, width: int = 16, remat: bool = False, scan: bool = False
+    depth: int = 164,
+    classes: int = 10,
+    *,
+    bottlenecks: bool | None = None,
+    width: int = 16,
+    remat: bool = False,
+    scan: bool = False,
 ) -> Layer:
     """A residual network with identity mappings: normalisation and ReLU come before each convolution.
 
-    As in the paper, networks from 164 layers on (164: 1.7 M parameters, 1001: 10.3 M) are of bottlenecks,
-    those below (110: 1.7 M) of two 3 × 3 convolutions a block. Where a block changes the channels, its
-    shortcut is a 1 × 1 convolution behind the same normalisation and ReLU, as in the authors' code.
+    A block is of two 3 × 3 convolutions (in the paper at depth 110: 1.7 M parameters) or a bottleneck of
+    1 × 1, 3 × 3 and 1 × 1 (164: 1.7 M, 1001: 10.3 M). Where it changes the channels, its shortcut is a 1 × 1
+    convolution behind the same normalisation and ReLU, as in the authors' code.
 
     Args:
-        depth: 9 n + 2 from 164 on, 6 n + 2 below, with n blocks in each of three stages.
+        depth: With n blocks in each of three stages 6 n + 2, and with bottlenecks 9 n + 2.
         classes: The number of outputs.
+        bottlenecks: Whether the blocks are bottlenecks; by default from 164 layers on.
         width: Channels of the stem, and of the 3 × 3 convolutions of the first stage.
         remat, scan: As in `fnn.resnet`.
 
@@ -42,11 +49,11 @@ def preact_resnet(
     Source: He et al. 2016, Identity mappings in deep residual networks, arXiv:1603.05027.
     """
     positive("preact_resnet", width=width)
-    if depth < 164:
-        whole = _network(units("preact_resnet", depth, 6, 2), width, width, classes, basic, remat, scan)
-    else:
-        n = units("preact_resnet", depth, 9, 2)
-        whole = _network(n, width, 4 * width, classes, bottleneck, remat, scan)
+    if bottlenecks is None:
+        bottlenecks = depth >= 164
+    n = units("preact_resnet", depth, 9 if bottlenecks else 6, 2)
+    features, convs = (4 * width, bottleneck) if bottlenecks else (width, basic)
+    whole = _network(n, width, features, classes, convs, remat, scan)
     return replace(whole, kind="preact_resnet")
 
 

@@ -232,6 +232,54 @@ def test_global_pools_against_torch():
         near(dx, leaf.grad.numpy().transpose(0, 2, 3, 1))
 
 
+@pytest.mark.oracle
+@pytest.mark.parametrize("length", [2, 3, 4, 5])
+def test_ceil_mode_of_short_axes_is_torchs(length):
+    """Of an axis shorter than the window, too, which then reaches beyond its end."""
+    torch = pytest.importorskip("torch")
+    x = data(1, length, 2, 3)
+    y, _ = fnn.max_pool(3, 2, ceil_mode=True).apply({}, {}, jnp.asarray(x))
+    wanted = torch.nn.functional.max_pool2d(torch.tensor(x.transpose(0, 3, 1, 2)), 3, 2, ceil_mode=True)
+    np.testing.assert_array_equal(y, wanted.numpy().transpose(0, 2, 3, 1))
+
+
+ADAPTIVE = {
+    1: [((7,), 3), ((2,), 5)],
+    2: [((6, 5), (3, 2)), ((1, 2), 7), ((3, 3), 3)],
+    3: [((4, 3, 5), (2, 3, 4))],
+}
+
+
+@pytest.mark.oracle
+@pytest.mark.parametrize("axes", [1, 2, 3])
+def test_adaptive_avg_pool_is_torchs(axes):
+    torch = pytest.importorskip("torch")
+    pool = getattr(torch.nn.functional, f"adaptive_avg_pool{axes}d")
+    for space, size in ADAPTIVE[axes]:
+        x = data(2, *space, 3)
+        ((y, g, dx),) = together([fnn.adaptive_avg_pool(size)])(x)
+        leaf = torch.tensor(np.moveaxis(x, -1, 1).copy(), requires_grad=True)
+        wanted = pool(leaf, size)
+        wanted.backward(torch.tensor(np.moveaxis(g, -1, 1).copy()))
+        near(y, np.moveaxis(wanted.detach().numpy(), 1, -1))
+        near(dx, np.moveaxis(leaf.grad.numpy(), 1, -1))
+
+
+@pytest.mark.parametrize("n, size", [(7, 3), (6, 3), (2, 5), (4, 4)])
+def test_adaptive_avg_pool_against_loops(n, size):
+    x = data(2, n, 3)
+    y, _ = fnn.adaptive_avg_pool(size).apply({}, {}, jnp.asarray(x))
+    for i in range(size):
+        cells = [c for c in range(n) if c * size < (i + 1) * n and (c + 1) * size > i * n]
+        near(y[:, i], x[:, cells].mean(1))
+
+
+def test_adaptive_avg_pool_keeps_nan_in_its_window():
+    x = jnp.array([1.0, jnp.nan, 3.0, 4.0]).reshape(1, 4, 1)
+    y, _ = fnn.adaptive_avg_pool(2).apply({}, {}, x)
+    np.testing.assert_array_equal(y.ravel(), [np.nan, 3.5])
+
+
 def test_global_max_pool_hands_nan_on():
     x = jnp.array([1.0, jnp.nan, 3.0, 4.0]).reshape(1, 2, 2, 1)
     assert jnp.isnan(fnn.global_max_pool.apply({}, {}, x)[0]).all()
@@ -252,6 +300,22 @@ RANK_4 = "expected an input of rank 4 (batch, height, width, channels), got"
             fnn.max_pool((2,)),
             jnp.ones((1, 8, 8, 3)),
             "expected an input of rank 3 (batch, length, channels), got (1, 8, 8, 3)",
+        ),
+        (fnn.adaptive_avg_pool(2), jnp.ones((128, 784)), f"{RANK_4} (128, 784)"),
+        (
+            fnn.adaptive_avg_pool(2),
+            jnp.ones((1, 8, 8, 3), jnp.uint8),
+            "expected a floating-point input, got uint8: x.astype(jnp.float32)",
+        ),
+        (
+            fnn.adaptive_avg_pool(5000),
+            jnp.ones((1, 8, 3)),
+            "adaptive_avg_pool writes out its windows along an axis: expected at most 4096, got 5000",
+        ),
+        (
+            fnn.max_pool(3, 2, ceil_mode=True),
+            jnp.ones((1, 1, 8, 3)),
+            "expected space for a window of (3, 3), got (1, 8) with padding 'VALID'",
         ),
         (
             fnn.max_pool(3),
