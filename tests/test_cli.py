@@ -333,7 +333,9 @@ def test_too_little_memory_is_one_line(typed, monkeypatch, fault):
     monkeypatch.setattr("fnn.commands.train.build", allocate)
     code, out, err = typed("tiny.yaml")
     assert (code, out) == (2, "")
-    assert err == f"error: out of memory: {fault}; a smaller batch (train.batch_size, --batch-size) takes less\n"
+    assert (
+        err == f"error: out of memory: {fault}; a smaller batch (train.batch_size, --batch-size) takes less\n"
+    )
 
 
 def test_another_fault_of_a_library_keeps_its_traceback(typed, monkeypatch):
