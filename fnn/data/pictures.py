@@ -49,7 +49,7 @@ def read_picture(path: FilePath, channels: int, *, least: int | None = None) -> 
     Args:
         path: The file.
         channels: 1 for grey, 3 for red, green and blue.
-        least: Pixels that each side is needed with, at least. A JPEG of eight times as many or more is decoded
+        least: Pixels that each side is needed with, at least. A JPEG of eight times as many is decoded
             at 1/2, 1/4 or 1/8 of its size, four times as many, which takes half of the time.
 
     Raises:
