@@ -8,6 +8,7 @@ import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import TextIOWrapper
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -154,6 +155,8 @@ def predict(
     from fnn.commands.predictions import as_json, as_table, write_csv
 
     failed = []
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(errors="surrogateescape")  # the name of a file need not be text
     with _clear_errors():
         if json and csv:
             raise ConfigError((), "expected --json or --csv, got both")
@@ -172,8 +175,10 @@ def predict(
                 write_csv(told(), sys.stdout)
             else:
                 found = list(told())
-        if not csv:
-            print(as_json(found) if json else as_table(found))
+        if json:
+            print(as_json(found))
+        elif not csv and len(found) > len(failed):
+            print(as_table(found))
     raise SystemExit(1 if failed else 0)
 
 

@@ -37,7 +37,7 @@ def as_table(predictions: Iterable[Prediction]) -> str:
         for prediction in predictions
         for rank, guess in enumerate(prediction.top)
     ]
-    return table(("picture", "name", "class", "probability"), body, left=2) if body else ""
+    return table(("picture", "name", "class", "probability"), body, left=2)
 
 
 def as_json(predictions: Iterable[Prediction]) -> str:
