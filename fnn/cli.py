@@ -160,6 +160,7 @@ def predict(
     with _clear_errors():
         if json and csv:
             raise ConfigError((), "expected --json or --csv, got both")
+        warnings.filterwarnings("ignore", module="PIL")  # damaged EXIF: it says not even of which picture
         _import(modules)
         files = find_pictures(pictures)
         with PictureBar(len(files), shown=len(files) > 1 and not (csv and sys.stdout.isatty())) as bar:
