@@ -77,9 +77,10 @@ def summary(model: Layer, x: Any) -> Summary:
         total                          58  0.000
     """
     rows: dict[str, Row] = {}
+    known: dict[str, float] = {}
 
     def watch(path: str, layer: Layer) -> Layer:
-        return layer if layer.children else _watched(path, layer, rows)
+        return layer if layer.children else _watched(path, layer, rows, known)
 
     watched = map_layers(watch, model)
     x = spec(x)
@@ -90,7 +91,7 @@ def summary(model: Layer, x: Any) -> Summary:
     return Summary(table, sum(row.parameters for row in table), sum(row.flops for row in table))
 
 
-def _watched(path: str, layer: Layer, rows: dict[str, Row]) -> Layer:
+def _watched(path: str, layer: Layer, rows: dict[str, Row], known: dict[str, float]) -> Layer:
     """The same leaf layer, which notes its row when it is applied, and counts its copies.
 
     For those it has a scalar among its parameters, which becomes an array where parameters are stacked.
@@ -104,7 +105,7 @@ def _watched(path: str, layer: Layer, rows: dict[str, Row]) -> Layer:
         own = {name: leaf for name, leaf in params.items() if name != _COPIES}
         y, new_state = layer.apply(own, state, x, key=key, train=train)
         if path not in rows:
-            work = flops(lambda p, s, v: layer.apply(p, s, v)[0], *spec((own, state, x)))
+            work = flops(lambda p, s, v: layer.apply(p, s, v)[0], *spec((own, state, x)), known=known)
             rows[path] = Row(path, layer.kind, tuple(y.shape), count(own), work)
         return y, new_state
 
