@@ -183,12 +183,35 @@ def predict(
     raise SystemExit(1 if failed else 0)
 
 
-def summary(config: Config, overrides: Overrides = None, modules: Import = None) -> None:
-    """Print a config's model as a table: path, output shape, parameters, FLOPs."""
-    from fnn.commands.summary import summarise
+def summary(
+    source: Annotated[
+        str,
+        typer.Argument(
+            metavar="MODEL",
+            help="a config (.yaml), a weights file (.safetensors), a run's folder, or a network: resnet50",
+            show_default=False,
+        ),
+    ],
+    overrides: Overrides = None,
+    shape: Annotated[
+        str | None,
+        typer.Option(
+            "--input", metavar="HxWxC", help="of one example  [default: the model's own]", show_default=False
+        ),
+    ] = None,
+    batch: Annotated[int, typer.Option(min=1, metavar="N", help="examples at a time")] = 1,
+    modules: Import = None,
+) -> None:
+    """Print a model as a table: path, output, parameters, FLOPs, activations.
+
+    FLOPs are those of a forward pass over the batch as XLA counts them, a multiplication and an addition
+    being two. Activations are the bytes of every output, which is about what training keeps.
+    """
+    from fnn.commands.summary import read_shape, summarise
 
     with _clear_errors():
-        print(summarise(_read(config, overrides, modules)))
+        _import(modules)
+        print(summarise(source, overrides or [], None if shape is None else read_shape(shape), batch))
 
 
 def bench(

@@ -367,7 +367,7 @@ def test_help_lists_every_field_with_type_default_and_meaning(typed):
 def test_without_arguments_the_commands_are_shown(typed):
     code, out, err = typed(entry=cli.main)
     assert code in (0, 2)
-    for text in ("train", "Train from a config.", "summary", "Print a config's model as a table"):
+    for text in ("train", "Train from a config.", "summary", "Print a model as a table"):
         assert text in out + err
 
 
@@ -382,10 +382,39 @@ def test_summary_prints_the_table_of_the_model(typed, here):
     assert contents(here) == before
 
 
-def test_a_mistake_in_summary_is_one_line_too(typed):
-    code, out, err = typed("summary", "tiny.yaml", "model.2=rleu", entry=cli.main)
+def test_summary_takes_an_input_and_a_batch(typed, here):
+    code, out, err = typed("summary", "lenet", "--input", "28x28x1", "--batch", "7", entry=cli.main)
+    assert (code, err) == (0, "")
+    assert out == f"{fnn.summary(fnn.lenet(), jax.ShapeDtypeStruct((7, 28, 28, 1), jnp.float32))}\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            ["tiny.yaml", "model.2=rleu"],
+            "override model.2=rleu: model.2: unknown layer 'rleu'; nearest: relu",
+        ),
+        (
+            ["lennet"],
+            "lennet: expected a config (.yaml), a weights file (.safetensors), a run's folder or a network; "
+            "nearest: lenet",
+        ),
+        (["lenet"], "lenet: expected the shape of an example, such as --input 28x28x1"),
+        (["lenet", "--input", "28,28,1"], "--input: expected sizes such as 224x224x3, got '28,28,1'"),
+        (["lenet", "--input", "28x28x0"], "--input: expected sizes such as 224x224x3, got '28x28x0'"),
+        (["lenet", "--input", "28"], "conv1: expected an input of rank "),
+        (["lenet", "--input", "99999x999999x3", "--batch", "99"], "expected inputs of at most "),
+        (["lenet", "classes=3"], "lenet is no config (.yaml): expected no override, got 'classes=3'"),
+        (["none.yaml"], "none.yaml: cannot be read: No such file or directory"),
+        (["none.safetensors"], "none.safetensors: expected a safetensors file, found none"),
+        (["."], ".: expected a run that has ended, with model.safetensors in it, found none"),
+    ],
+)
+def test_a_mistake_in_summary_is_one_line_too(typed, arguments, message):
+    code, out, err = typed("summary", *arguments, entry=cli.main)
     assert (code, out) == (2, "")
-    assert err.startswith("error: override model.2=rleu: model.2: unknown layer 'rleu'; nearest: relu")
+    assert err.startswith(f"error: {message}")
     assert err.count("\n") == 1
 
 

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import pytest
 
 import fnn
+import fnn.analysis.flops as flops_module
 
 
 def rows(model, *shape):
@@ -155,6 +156,56 @@ def test_flops_grow_with_the_batch_and_parameters_do_not():
     assert eight.parameters == one.parameters
 
 
+def test_activations_are_the_bytes_of_every_output():
+    model = fnn.serial(fnn.conv(4, 3), fnn.relu, fnn.repeat(fnn.conv(4, 3, padding=1), 3), fnn.flatten)
+    for dtype, size in ((jnp.float32, 4), (jnp.bfloat16, 2)):
+        table = fnn.summary(model, jax.ShapeDtypeStruct((5, 6, 6, 4), dtype))
+        output = 5 * 6 * 6 * 4 * size
+        assert [row.activations for row in table.rows] == [output, output, 3 * output, output]
+        assert table.activations == 6 * output
+
+
+@pytest.mark.parametrize("other", [{"padding": ((0, 2), (0, 2))}, {"dilation": 2, "padding": 2}])
+def test_layers_that_differ_in_an_argument_alone_are_counted_each_for_itself(other):
+    """Same kind, same shapes, same parameters: but not as many cells of a window lie inside of the input."""
+    x = jax.ShapeDtypeStruct((1, 8, 8, 4), jnp.float32)
+    one, two = fnn.conv(4, 3, padding=1), fnn.conv(4, 3, **other)
+    table = fnn.summary(fnn.serial(one, two, one, two), x)
+    each = [fnn.summary(layer, x).flops for layer in (one, two, one, two)]
+    assert [row.flops for row in table.rows] == each
+    assert each[0] != each[1]
+
+
+def test_equal_layers_are_counted_once(monkeypatch):
+    counted = []
+    count_all = flops_module._all
+    monkeypatch.setattr(flops_module, "_all", lambda program: counted.append(program) or count_all(program))
+    table = fnn.summary(fnn.serial(*[fnn.dense(4), fnn.relu] * 5), jnp.ones((1, 4)))
+    assert [row.flops for row in table.rows] == [2 * 4 * 4 + 4, 4] * 5
+    assert len(counted) == 2
+
+
+@pytest.mark.parametrize(
+    ("model", "shape", "tolerance"),
+    [
+        (fnn.lenet(), (2, 28, 28, 1), 0.02),
+        (fnn.serial(fnn.dense(100), fnn.relu, fnn.dense(10)), (2, 784), 1e-9),
+        (
+            fnn.serial(*[fnn.residual(fnn.serial(fnn.conv(8, 3), fnn.batch_norm(), fnn.relu))] * 3),
+            (1, 9, 9, 8),
+            0.01,
+        ),
+    ],
+    ids=["lenet", "mlp", "residual"],
+)
+def test_the_rows_add_up_to_the_whole_model_as_xla_counts_it(model, shape, tolerance):
+    """But for sums of residual blocks, and for what has less to do behind a max pooling."""
+    x = jax.ShapeDtypeStruct(shape, jnp.float32)
+    params, state = jax.eval_shape(model.init, jax.random.key(0), x)
+    whole = flops_module.flops(lambda p, s, x: model.apply(p, s, x)[0], params, state, x)
+    assert fnn.summary(model, x).flops == pytest.approx(whole, rel=tolerance)
+
+
 def test_nothing_is_computed():
     def explode(x):
         assert isinstance(x, jax.core.Tracer)
@@ -172,12 +223,12 @@ def test_the_table():
     model = fnn.serial(fnn.conv(32, 5, padding="VALID", bias=False), fnn.flatten, head=fnn.dense(10))
     assert str(fnn.summary(model, jnp.zeros((1, 32, 32, 3)))) == "\n".join(
         [
-            "path      kind     output            parameters  MFLOP",
-            "──────────────────────────────────────────────────────",
-            "conv1     conv     1 × 28 × 28 × 32       2,400  3.763",
-            "flatten1  flatten  1 × 25088                  0  0.000",
-            "head      dense    1 × 10               250,890  0.502",
-            "──────────────────────────────────────────────────────",
-            "total                                   253,290  4.265",
+            "path      kind     output            parameters  MFLOP  activations",
+            "───────────────────────────────────────────────────────────────────",
+            "conv1     conv     1 × 28 × 28 × 32       2,400  3.763       98 KiB",
+            "flatten1  flatten  1 × 25088                  0  0.000       98 KiB",
+            "head      dense    1 × 10               250,890  0.502         40 B",
+            "───────────────────────────────────────────────────────────────────",
+            "total                                   253,290  4.265      196 KiB",
         ]
     )
