@@ -2,15 +2,73 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from dataclasses import replace
+from itertools import groupby
+
+from jax.nn.initializers import variance_scaling
 
 from fnn.combine import serial
 from fnn.layer import Layer
 from fnn.layers import conv, depthwise_conv
+from fnn.layers.checks import LARGEST
 from fnn.layers.conv import Size
 from fnn.layers.initializers import Initializer
 from fnn.layers.padding import Padding
 from fnn.registry import register
+from fnn.repeat import remat as recomputed
+from fnn.repeat import repeat
+
+he_fan_out = variance_scaling(2.0, "fan_out", "normal")
+"""He et al. 2015 (arXiv:1502.01852), for the gradient on its way back: what residual networks start from."""
+
+fan_in_uniform = variance_scaling(1 / 3, "fan_in", "uniform")
+"""Within ``1 / sqrt(fan-in)``: PyTorch's default, from which torchvision's last layers start."""
+
+
+def plain_conv(features: int, kernel: int, stride: int = 1) -> Layer:
+    """A convolution as residual networks have it before a normalisation, without a bias.
+
+    It is padded by half its kernel, as in PyTorch: "SAME" has other windows at stride 2.
+    """
+    return conv(features, kernel, stride=stride, padding=kernel // 2, bias=False, kernel_init=he_fan_out)
+
+
+def numbered(match: re.Match[str]) -> str:
+    """``.block3.`` as others count: ``.2.``."""
+    return f".{int(match[1]) - 1}."
+
+
+def stage(blocks: Sequence[Layer], *, remat: bool = False, scan: bool = False) -> Layer:
+    """Blocks one after the other, named ``block1``, ``block2``, ...
+
+    Args:
+        blocks: Layers; the same one several times has parameters of its own each time.
+        remat: Whether the values inside of a block are computed again for the gradient instead of kept.
+        scan: Whether the same block several times in a row is compiled once, as one `fnn.repeat`: its
+            parameters are stacked, and the path says of which blocks: ``blocks2-6/layer/...``.
+
+    Example:
+        >>> import fnn
+        >>> from fnn.models.blocks import stage
+        >>> first, other = fnn.dense(8), fnn.dense(8)
+        >>> [name for name, _ in stage([first, other, other]).children]
+        ['block1', 'block2', 'block3']
+        >>> [name for name, _ in stage([first, other, other], scan=True).children]
+        ['block1', 'blocks2-3']
+    """
+    children: dict[str, Layer] = {}
+    first = 1
+    for block, alike in groupby(blocks):
+        n = len(list(alike))
+        block = recomputed(block) if remat else block
+        if scan and n > 1:
+            children[f"blocks{first}-{first + n - 1}"] = repeat(block, n)
+        else:
+            children |= {f"block{i}": block for i in range(first, first + n)}
+        first += n
+    return serial(**children)
 
 
 @register
@@ -58,3 +116,17 @@ def separable_conv(
     )
     pointwise = conv(features, 1, bias=bias, kernel_init=kernel_init, bias_init=bias_init)
     return replace(serial(depthwise=depthwise, pointwise=pointwise), kind="separable_conv")
+
+
+def scaled(kind: str, channels: int, width: float, multiple: int = 1) -> int:
+    """So many channels times the width of a model, to the nearest multiple, and not below 90 %.
+
+    Raises:
+        ValueError: The width is not positive, or makes more channels than an axis can have.
+
+    Source: MobileNet's, whose channels are multiples of 8: Howard et al. 2017, arXiv:1704.04861.
+    """
+    if not 0 < channels * width <= LARGEST:
+        raise ValueError(f"{kind}: width must be positive, and {channels} * width below 2**31, got {width!r}")
+    near = max(multiple, int(channels * width / multiple + 0.5) * multiple)
+    return near if near >= 0.9 * channels * width else near + multiple
