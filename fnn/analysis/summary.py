@@ -44,9 +44,10 @@ class Row:
 class Summary:
     """The rows of a model, in the order in which they run, and its totals.
 
-    The FLOPs of all rows are those of the whole model within a percent, as XLA counts it: what containers do
-    between the layers, such as the sums of residual blocks, is in no row; and where max pooling comes before
-    the bias and the ReLU written before it, these have less to do than their rows say.
+    The FLOPs of all rows are those of the whole model, as XLA counts it, but for two things: what containers
+    do between the layers, such as the sums of residual blocks, is in no row; and where max pooling comes
+    before the bias and the ReLU written before it, these have less to do than their rows say. Both are below
+    half a percent of the published networks.
 
     The activations of all rows are the bytes of every output. Training keeps about as many for the way back:
     fewer where XLA computes several layers in one pass, an output is the input in another shape, or `remat`

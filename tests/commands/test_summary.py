@@ -11,9 +11,7 @@ import pytest
 import fnn
 from fnn.choices import ConfigError
 from fnn.commands.summary import summarise
-from fnn.data import Preprocessing
-from fnn.models.architecture import Architecture
-from fnn.models.catalog import ARCHITECTURES
+from fnn.experiment.model import build_model
 from fnn.training.weights import save_weights
 
 LAYERS = ["flatten", {"dense": 3}]
@@ -55,12 +53,12 @@ def test_the_input_and_the_batch_may_be_others(config, run):
         assert [row.output for row in table.rows] == [(6, 8), (6, 3)]
 
 
-def test_a_published_network_is_shown_at_its_own_size(monkeypatch):
-    known = Architecture(Preprocessing((32, 28), channels=1))
-    monkeypatch.setitem(ARCHITECTURES, "lenet", known)
-    table = summarise("lenet", batch=2)
-    assert table == fnn.summary(fnn.lenet(), jax.ShapeDtypeStruct((2, 32, 28, 1), jnp.float32))
-    assert summarise("lenet", shape=(28, 28, 1)) == fnn.summary(fnn.lenet(), jnp.zeros((1, 28, 28, 1)))
+def test_a_published_network_is_shown_at_its_own_size():
+    table = summarise("squeezenet1_1", batch=2)
+    x = jax.ShapeDtypeStruct((2, 224, 224, 3), jnp.float32)
+    assert table == fnn.summary(build_model("squeezenet1_1"), x)
+    assert table.parameters == 1_235_496
+    assert summarise("squeezenet1_1", shape=(64, 64, 3)).rows[0].output == (1, 31, 31, 64)
 
 
 def test_a_name_is_a_network_and_a_path_a_file(run, monkeypatch):
