@@ -11,7 +11,6 @@ import pytest
 import fnn
 from fnn.choices import ConfigError
 from fnn.commands.summary import summarise
-from fnn.experiment.model import build_model
 from fnn.training.weights import save_weights
 
 LAYERS = ["flatten", {"dense": 3}]
@@ -55,10 +54,8 @@ def test_the_input_and_the_batch_may_be_others(config, run):
 
 def test_a_published_network_is_shown_at_its_own_size():
     table = summarise("squeezenet1_1", batch=2)
-    x = jax.ShapeDtypeStruct((2, 224, 224, 3), jnp.float32)
-    assert table == fnn.summary(build_model("squeezenet1_1"), x)
+    assert (table.rows[0].output, table.rows[-1].output) == ((2, 111, 111, 64), (2, 1000))
     assert table.parameters == 1_235_496
-    assert summarise("squeezenet1_1", shape=(64, 64, 3)).rows[0].output == (1, 31, 31, 64)
 
 
 def test_a_name_is_a_network_and_a_path_a_file(run, monkeypatch):
