@@ -56,8 +56,13 @@ def serial(*layers: Layer, **named: Layer) -> Layer:
 
 
 @register
-def residual(body: Layer, skip: Layer | None = None) -> Layer:
+def residual(body: Layer, skip: Layer | None = None, activation: Layer | None = None) -> Layer:
     """``body(x) + skip(x)``; without a skip ``body(x) + x``.
+
+    Args:
+        body: What learns the difference.
+        skip: What makes the input fit, where the body changes its shape.
+        activation: What the sum goes through, as through ReLU in the paper.
 
     Raises:
         LayerError: The two shapes differ.
@@ -69,12 +74,14 @@ def residual(body: Layer, skip: Layer | None = None) -> Layer:
 
     Source: He et al. 2015, arXiv:1512.03385.
     """
-    branches = {"body": body} if skip is None else {"body": body, "skip": skip}
+    given = {"body": body, "skip": skip, "activation": activation}
 
     def flow(run: _Run, children: Children, x: Any) -> Any:
-        outputs = {name: run(name, child, x) for name, child in children}
-        return run.join(_sum, outputs if skip is not None else {**outputs, "input": x})
+        outputs = {name: run(name, child, x) for name, child in children if name != "activation"}
+        y = run.join(_sum, outputs if skip is not None else {**outputs, "input": x})
+        return y if activation is None else run("activation", dict(children)["activation"], y)
 
+    branches = {name: child for name, child in given.items() if child is not None}
     return _container("residual", name_children("residual", (), branches), flow)
 
 

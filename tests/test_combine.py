@@ -118,6 +118,8 @@ def test_residual_add_and_concat_by_value() -> None:
     w, b, s = (np.asarray(v) for v in (*params["body"].values(), params["skip"]["kernel"]))
     assert_close(fnn.residual(body, skip).apply(params, state, ROWS)[0], ROWS @ (w + s) + b)
     assert_close(fnn.residual(body).apply({"body": params["body"]}, {}, ROWS)[0], ROWS @ w + b + ROWS)
+    after = fnn.residual(body, activation=fnn.relu)
+    assert_close(after.apply({"body": params["body"]}, {}, ROWS)[0], np.maximum(ROWS @ w + b + ROWS, 0.0))
     assert_close(fnn.add(fnn.relu, fnn.tanh, fnn.relu).apply({}, {}, ROWS)[0], 2 * relu + tanh)
     joined = fnn.concat(fnn.tanh, raw=fnn.relu).apply({}, {}, PICTURES)[0]
     assert_close(joined, np.concatenate([np.tanh(PICTURES), np.maximum(PICTURES, 0)], -1))

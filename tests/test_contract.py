@@ -42,6 +42,7 @@ CASES: dict[str, dict[str, Case]] = {
     "residual": {
         "body": Case(fnn.residual(fnn.serial(fnn.dense(4), fnn.tanh)), ROWS),
         "skip": Case(fnn.residual(fnn.serial(fnn.dense(3), fnn.batch_norm()), fnn.dense(3)), ROWS),
+        "activation": Case(fnn.residual(fnn.serial(fnn.dense(4), fnn.batch_norm()), None, fnn.relu), ROWS),
     },
     "add": {"add": Case(fnn.add(fnn.dense(3), fnn.serial(fnn.dropout(0.5), fnn.dense(3))), ROWS)},
     "concat": {"concat": Case(fnn.concat(fnn.dense(3), fnn.batch_norm(), raw=fnn.relu), ROWS)},
@@ -96,12 +97,14 @@ CASES: dict[str, dict[str, Case]] = {
     # noise and norms
     "dropout": {"default": Case(fnn.dropout(0.3), ROWS), "none": Case(fnn.dropout(0.0), ROWS)},
     "spatial_dropout": {"default": Case(fnn.spatial_dropout(0.4), PICTURES)},
+    "stochastic_depth": {"default": Case(fnn.stochastic_depth(0.4), PICTURES)},
     "batch_norm": {
         "rows": Case(fnn.batch_norm(), ROWS),
         "space": Case(fnn.batch_norm(0.5, 1e-3), PICTURES),
         "bare": Case(fnn.batch_norm(scale=False, bias=False), ROWS),
     },
     "layer_norm": {"default": Case(fnn.layer_norm(), PICTURES)},
+    "layer_scale": {"default": Case(fnn.layer_scale(0.5), PICTURES)},
     "group_norm": {"default": Case(fnn.group_norm(2), (2, 3, 2, 4)), "rows": Case(fnn.group_norm(2), ROWS)},
     "local_response_norm": {"default": Case(fnn.local_response_norm(3, alpha=0.5), PICTURES)},
     # pooling and shapes
@@ -127,6 +130,7 @@ CASES: dict[str, dict[str, Case]] = {
     },
     "flatten": {"value": Case(fnn.flatten, PICTURES), "integers": Case(fnn.flatten, PICTURES, np.int32)},
     "reshape": {"default": Case(fnn.reshape(-1, 4), PICTURES)},
+    "transpose": {"default": Case(fnn.transpose(3, 1, 2), PICTURES)},
     "pad": {"default": Case(fnn.pad(1), PICTURES), "value": Case(fnn.pad(1, -1.0), PICTURES)},
     "pixel_shuffle": {"default": Case(fnn.pixel_shuffle(2), (2, 2, 3, 4))},
     "fn": {"square": Case(fnn.fn(jnp.square), ROWS)},
@@ -136,6 +140,9 @@ CASES: dict[str, dict[str, Case]] = {
     "cnn": {"default": Case(fnn.cnn([2, 3], classes=3, norm=True, dropout_rate=0.25), (2, 4, 4, 1))},
     "lenet": {"default": Case(fnn.lenet(3, features=[2], hidden=4, dropout_rate=0.25), (2, 4, 4, 1))},
     "lenet5": {"default": Case(fnn.lenet5(), (2, 32, 32, 1))},
+    "resnet": {"default": Case(fnn.resnet([1], classes=2, width=2), (2, 8, 8, 1))},
+    "convnext": {"default": Case(fnn.convnext([2], [2], classes=2, drop_rate=0.5), (2, 8, 8, 1))},
+    "mlp_mixer": {"default": Case(fnn.mlp_mixer(1, 4, patch=2, size=4, classes=2), (2, 4, 4, 1))},
 }  # fmt: skip
 
 NETWORKS: dict[str, Case] = {
@@ -151,13 +158,28 @@ SIBLINGS = {
     "alexnet_2012": {"alexnet"},
     "vgg11_bn": {"vgg11", "vgg13", "vgg16", "vgg19", "vgg13_bn", "vgg16_bn", "vgg19_bn"},
     "squeezenet1_0": {"squeezenet1_1"},
+    "resnet": {
+        *(
+            "resnet18",
+            "resnet34",
+            "resnet50",
+            "resnet101",
+            "resnet152",
+            "wide_resnet50_2",
+            "wide_resnet101_2",
+        ),
+        *("cifar_resnet", "resnet20", "resnet32", "resnet44", "resnet56", "resnet110"),
+        *("preact_resnet", "wide_resnet", "resnet9"),
+    },
+    "convnext": {"convnext_tiny", "convnext_small", "convnext_base"},
+    "mlp_mixer": {"mixer_s16", "mixer_b16", "mixer_l16"},
 }
-"""Networks that are like one above, of other numbers or with a part left out."""
+"""Models of the same layers as one above, most in other numbers alone: it keeps the laws for them."""
 
 FORM = ("plain_names", "state_keeps_form", "strict_promotion", "train_keeps_form")
 """The laws that a network can break though none of its layers does, by its names and shapes."""
 
-LARGE = {"serial", "repeat", "cnn", "lenet5"}
+LARGE = {"serial", "repeat", "cnn", "lenet5", "resnet", "convnext", "mlp_mixer"}
 """Their laws take long; like those of every layer's further cases they are left to the slow tests."""
 
 ALIKE = {
@@ -189,7 +211,7 @@ def data(shape: tuple[int, ...], dtype: Any = np.float32) -> np.ndarray:
 
 def test_every_built_in_layer_has_a_case() -> None:
     assert set(CASES).union(NETWORKS, *SIBLINGS.values()) == BUILT_IN
-    assert set(SIBLINGS) <= set(NETWORKS)
+    assert set(SIBLINGS) <= set(CASES) | set(NETWORKS)
 
 
 @pytest.mark.parametrize("law", LAWS)

@@ -21,15 +21,16 @@ from fnn.layers.activation import (
     softsign,
     tanh,
 )
+from fnn.layers.affine import layer_scale
 from fnn.layers.conv import conv, conv_transpose, depthwise_conv
 from fnn.layers.dense import dense
-from fnn.layers.dropout import dropout, spatial_dropout
+from fnn.layers.dropout import dropout, spatial_dropout, stochastic_depth
 from fnn.layers.initializers import INITIALIZERS, initializer
 from fnn.layers.local import local_conv
 from fnn.layers.norm import batch_norm, group_norm, layer_norm, local_response_norm
 from fnn.layers.pool import adaptive_avg_pool, avg_pool, global_avg_pool, global_max_pool, max_pool
 from fnn.layers.resize import upsample
-from fnn.layers.shape import flatten, fn, pad, pixel_shuffle, reshape
+from fnn.layers.shape import flatten, fn, pad, pixel_shuffle, reshape, transpose
 
 __all__ = [
     "INITIALIZERS",
@@ -54,6 +55,7 @@ __all__ = [
     "hard_tanh",
     "initializer",
     "layer_norm",
+    "layer_scale",
     "leaky_relu",
     "local_conv",
     "local_response_norm",
@@ -73,6 +75,8 @@ __all__ = [
     "softplus",
     "softsign",
     "spatial_dropout",
+    "stochastic_depth",
     "tanh",
+    "transpose",
     "upsample",
 ]

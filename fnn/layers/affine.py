@@ -2,10 +2,52 @@
 
 from __future__ import annotations
 
+import jax.numpy as jnp
 from jax import Array
+from jaxtyping import Float
 
 from fnn import kernels
-from fnn.layer import Params, leaf
+from fnn.kernels import acc
+from fnn.layer import Key, Layer, Params, Shaped, leaf, stateless
+from fnn.layers.checks import need_channels, need_floating, need_rank
+from fnn.registry import register
+
+
+@register
+def layer_scale(start: float = 1e-6) -> Layer:
+    """Multiply every channel by a learned number; near 0 at first, it lets a residual body in by and by.
+
+    The parameter is ``scale`` ``(channels,)``.
+
+    Args:
+        start: What all channels start from.
+
+    Raises:
+        LayerError: The input is of integers or other channels.
+
+    Example:
+        >>> import jax, jax.numpy as jnp, fnn
+        >>> layer = fnn.layer_scale(0.5)
+        >>> params, _ = layer.init(jax.random.key(0), jnp.ones((1, 2)))
+        >>> print(layer.apply(params, {}, jnp.ones((1, 2)))[0])
+        [[0.5 0.5]]
+
+    Source: Touvron et al. 2021, arXiv:2103.17239.
+    """
+
+    def init(key: Key, x: Shaped) -> Params:
+        need_rank(x, 2)
+        need_floating(x)
+        return {"scale": jnp.full((x.shape[-1],), start, jnp.float32)}
+
+    def forward(params: Params, x: Float[Array, "batch *space c"]) -> Float[Array, "batch *space c"]:
+        need_rank(x, 2)
+        need_floating(x)
+        scale = leaf(params, "scale")
+        need_channels(x, scale.shape[0])
+        return scale_and_shift(x.astype(acc(x.dtype)), scale, None).astype(x.dtype)
+
+    return stateless("layer_scale", forward, init)
 
 
 def along_channels(v: Array, ndim: int) -> Array:

@@ -64,6 +64,31 @@ def spatial_dropout(rate: float) -> Layer:
     return _noise("spatial_dropout", rate, channels)
 
 
+@register
+def stochastic_depth(rate: float) -> Layer:
+    """Set whole examples to 0 in training, a share of the batch, and scale the rest: drop path.
+
+    At the end of a `residual` body it skips the body for these examples.
+
+    Args:
+        rate: The share that is dropped, 0..1.
+
+    Raises:
+        LayerError: In training without a key.
+
+    Example:
+        >>> import jax, jax.numpy as jnp, fnn
+        >>> x = jnp.ones((6, 2, 2, 1))
+        >>> y, _ = fnn.stochastic_depth(0.5).apply({}, {}, x, key=jax.random.key(0), train=True)
+        >>> sorted(set(y.sum((1, 2, 3)).tolist()))
+        [0.0, 8.0]
+
+    Source: Huang et al. 2016, arXiv:1603.09382.
+    """
+    fraction("stochastic_depth", rate=rate)
+    return _noise("stochastic_depth", rate, lambda shape: (*shape[:1], *(1,) * (len(shape) - 1)))
+
+
 def _noise(kind: str, rate: float, drawn: Any) -> Layer:
     def init(key: Key, x: Shaped) -> tuple[Params, State]:
         need_floating(x)

@@ -56,6 +56,34 @@ def reshape(*shape: int) -> Layer:
 
 
 @register
+def transpose(*axes: int) -> Layer:
+    """The axes of each example in another order.
+
+    Args:
+        *axes: The axes of the input by number, the first behind the batch being 1, in the new order.
+
+    Raises:
+        LayerError: An example has another number of axes.
+
+    Example:
+        >>> import jax.numpy as jnp, fnn
+        >>> fnn.transpose(2, 1).apply({}, {}, jnp.ones((2, 196, 768)))[0].shape
+        (2, 768, 196)
+    """
+    if sorted(axes) != list(range(1, len(axes) + 1)):
+        raise ValueError(f"transpose: expected each of 1..{max(len(axes), 1)} once, got {axes}")
+
+    def forward(params: Params, x: Float[Array, "batch ..."]) -> Array:
+        if x.ndim != len(axes) + 1:
+            raise LayerError(
+                f"expected an input of rank {len(axes) + 1}, a batch and its axes, got {x.shape}"
+            )
+        return x.transpose(0, *axes)
+
+    return stateless("transpose", forward)
+
+
+@register
 def pad(width: int, value: float = 0.0) -> Layer:
     """Cells of one value around space: ``(batch, *space, channels)``, each axis ``2 * width`` longer.
 

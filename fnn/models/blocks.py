@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from dataclasses import replace
+from itertools import groupby
+
+from jax.nn.initializers import variance_scaling
 
 from fnn.combine import serial
 from fnn.layer import Layer
@@ -12,6 +17,58 @@ from fnn.layers.conv import Size
 from fnn.layers.initializers import Initializer
 from fnn.layers.padding import Padding
 from fnn.registry import register
+from fnn.repeat import remat as recomputed
+from fnn.repeat import repeat
+
+he_fan_out = variance_scaling(2.0, "fan_out", "normal")
+"""He et al. 2015 (arXiv:1502.01852), for the gradient on its way back: what residual networks start from."""
+
+fan_in_uniform = variance_scaling(1 / 3, "fan_in", "uniform")
+"""Within ``1 / sqrt(fan-in)``: PyTorch's default, from which torchvision's last layers start."""
+
+
+def plain_conv(features: int, kernel: int, stride: int = 1) -> Layer:
+    """A convolution as residual networks have it before a normalisation, without a bias.
+
+    It is padded by half its kernel, as in PyTorch: "SAME" has other windows at stride 2.
+    """
+    return conv(features, kernel, stride=stride, padding=kernel // 2, bias=False, kernel_init=he_fan_out)
+
+
+def numbered(match: re.Match[str]) -> str:
+    """``.block3.`` as others count: ``.2.``."""
+    return f".{int(match[1]) - 1}."
+
+
+def stage(blocks: Sequence[Layer], *, remat: bool = False, scan: bool = False) -> Layer:
+    """Blocks one after the other, named ``block1``, ``block2``, ...
+
+    Args:
+        blocks: Layers; the same one several times has parameters of its own each time.
+        remat: Whether the values inside of a block are computed again for the gradient instead of kept.
+        scan: Whether the same block several times in a row is compiled once, as one `fnn.repeat`: its
+            parameters are stacked, and the path says of which blocks: ``blocks2-6/layer/...``.
+
+    Example:
+        >>> import fnn
+        >>> from fnn.models.blocks import stage
+        >>> first, other = fnn.dense(8), fnn.dense(8)
+        >>> [name for name, _ in stage([first, other, other]).children]
+        ['block1', 'block2', 'block3']
+        >>> [name for name, _ in stage([first, other, other], scan=True).children]
+        ['block1', 'blocks2-3']
+    """
+    children: dict[str, Layer] = {}
+    first = 1
+    for block, alike in groupby(blocks):
+        n = len(list(alike))
+        block = recomputed(block) if remat else block
+        if scan and n > 1:
+            children[f"blocks{first}-{first + n - 1}"] = repeat(block, n)
+        else:
+            children |= {f"block{i}": block for i in range(first, first + n)}
+        first += n
+    return serial(**children)
 
 
 @register

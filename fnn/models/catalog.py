@@ -4,9 +4,14 @@ from __future__ import annotations
 
 from fnn.models.alexnet import ARCHITECTURES as ALEXNET
 from fnn.models.architecture import Architecture
+from fnn.models.convnext import ARCHITECTURES as CONVNEXT
 from fnn.models.densenet import ARCHITECTURES as DENSENET
+from fnn.models.mlp_mixer import ARCHITECTURES as MLP_MIXER
 from fnn.models.mobilenet import ARCHITECTURES as MOBILENET
+from fnn.models.resnet import ARCHITECTURES as RESNET
 from fnn.models.squeezenet import ARCHITECTURES as SQUEEZENET
 from fnn.models.vgg import ARCHITECTURES as VGG
 
-ARCHITECTURES: dict[str, Architecture] = ALEXNET | DENSENET | MOBILENET | SQUEEZENET | VGG
+ARCHITECTURES: dict[str, Architecture] = (
+    ALEXNET | CONVNEXT | DENSENET | MLP_MIXER | MOBILENET | RESNET | SQUEEZENET | VGG
+)

@@ -11,6 +11,7 @@ import fnn
 
 KEY = jax.random.key(3)
 BOTH = pytest.mark.parametrize("make", [fnn.dropout, fnn.spatial_dropout])
+ALL = pytest.mark.parametrize("make", [fnn.dropout, fnn.spatial_dropout, fnn.stochastic_depth])
 
 
 def run(layer, x, key=KEY, train=True):
@@ -37,6 +38,17 @@ def test_spatial_dropout_drops_whole_channels_another_lot_for_each_example(rate)
     assert not (dropped == dropped[0]).all()
 
 
+@pytest.mark.parametrize("rate", [0.25, 0.5])
+def test_stochastic_depth_drops_whole_examples(rate):
+    n = 4000
+    x = 1.0 + jnp.arange(n * 6.0).reshape(n, 2, 1, 3) % 7
+    y = np.asarray(run(fnn.stochastic_depth(rate), x), np.float64)
+    dropped = (y == 0).all((1, 2, 3))
+    np.testing.assert_array_equal(dropped, (y == 0).any((1, 2, 3)))
+    assert abs(dropped.mean() - rate) < 4 * np.sqrt(rate * (1 - rate) / n)
+    np.testing.assert_allclose(y, np.where(dropped[:, None, None, None], 0, x / (1 - rate)), rtol=1e-6)
+
+
 @BOTH
 def test_values_keep_their_mean_over_masks(make):
     """The mean over 2,000 masks is within 4 of its standard deviations of x."""
@@ -47,7 +59,7 @@ def test_values_keep_their_mean_over_masks(make):
     assert (np.abs(np.asarray(ys, np.float64).mean(0) - x) < 4 * deviation).all()
 
 
-@BOTH
+@ALL
 def test_the_gradient_goes_where_the_value_went(make):
     x = jnp.asarray(np.random.default_rng(0).normal(size=(4, 5, 6)), jnp.float32)
     y, pull = jax.vjp(lambda v: run(make(0.4), v), x)
@@ -55,14 +67,14 @@ def test_the_gradient_goes_where_the_value_went(make):
     np.testing.assert_allclose(dx, np.where(np.asarray(y) == 0, 0, 1 / 0.6), rtol=1e-6)
 
 
-@BOTH
+@ALL
 def test_evaluation_is_the_identity_and_needs_no_key(make):
     x = jnp.arange(24.0).reshape(2, 3, 4)
     np.testing.assert_array_equal(run(make(0.5), x, key=None, train=False), x)
     np.testing.assert_array_equal(run(make(0.5), x, key=KEY, train=False), x)
 
 
-@BOTH
+@ALL
 def test_rates_0_and_1(make):
     x = 1.0 + jnp.arange(24.0).reshape(2, 3, 4)
     np.testing.assert_array_equal(run(make(0.0), x), x)
@@ -92,7 +104,7 @@ def test_the_dtype_stays(make, dtype):
     assert set(np.asarray(y, np.float64).ravel().tolist()) == {0.0, 2.0}
 
 
-@BOTH
+@ALL
 def test_training_without_a_key(make):
     with pytest.raises(fnn.LayerError) as error:
         run(make(0.5), jnp.ones((1, 2, 3)), key=None)
@@ -102,7 +114,7 @@ def test_training_without_a_key(make):
     )
 
 
-@BOTH
+@ALL
 @pytest.mark.parametrize("rate", [-0.1, 1.5, float("nan")])
 def test_refused_rates(make, rate):
     with pytest.raises(ValueError) as error:
@@ -121,7 +133,7 @@ def test_spatial_dropout_needs_space():
         assert str(error.value) == message
 
 
-@BOTH
+@ALL
 def test_integers_are_refused_as_their_scaled_rest_is_none(make):
     """In evaluation too: what a layer takes does not depend on the mode."""
     for train in (False, True):

@@ -89,6 +89,25 @@ def test_reshape_to_nothing_but_the_batch():
     np.testing.assert_array_equal(run(fnn.reshape(), np.ones((2, 1), np.float32)), np.ones(2))
 
 
+@pytest.mark.parametrize("axes", [(1, 2, 3), (3, 1, 2), (2, 1, 3)])
+def test_transpose(axes):
+    x = numbered(5, 4, 3, 2)
+    assert_moves(fnn.transpose(*axes), x, np.stack([x_.transpose([a - 1 for a in axes]) for x_ in x]))
+
+
+@pytest.mark.parametrize("axes", [(0, 1), (2,), (1, 1), (1, 3)])
+def test_refused_axes(axes):
+    with pytest.raises(ValueError) as error:
+        fnn.transpose(*axes)
+    assert str(error.value) == f"transpose: expected each of 1..{len(axes)} once, got {axes}"
+
+
+def test_transpose_of_another_rank():
+    with pytest.raises(fnn.LayerError) as error:
+        fnn.transpose(2, 1).init(KEY, jnp.ones((2, 3, 4, 5)))
+    assert str(error.value) == "expected an input of rank 3, a batch and its axes, got (2, 3, 4, 5)"
+
+
 @pytest.mark.parametrize("factor", [1, 2, 3])
 def test_pixel_shuffle_against_its_formula(factor):
     """y[n, h f + i, w f + j, c] = x[n, h, w, c f² + i f + j]."""
