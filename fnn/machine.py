@@ -39,11 +39,11 @@ def in_bytes(n: float) -> str:
 
     Example:
         >>> from fnn.machine import in_bytes
-        >>> in_bytes(1536), in_bytes(25e9), in_bytes(4e30)
-        ('1.5 KiB', '23.3 GiB', '3.5e+12 EiB')
+        >>> in_bytes(1536), in_bytes(1000), in_bytes(25e9), in_bytes(4e30)
+        ('1.5 KiB', '1000 B', '23.3 GiB', '3.5e+12 EiB')
     """
     for unit in ("B", "KiB", "MiB", "GiB", "TiB", "PiB"):
         if n < 1024:
-            return f"{n:.3g} {unit}"
+            return f"{n:.3g} {unit}" if n < 999.5 else f"{n:.0f} {unit}"
         n /= 1024
     return f"{n:.2g} EiB"

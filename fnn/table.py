@@ -36,3 +36,13 @@ def table(
 def _line(row: Sequence[str], widths: Sequence[int], left: int) -> str:
     pairs = enumerate(zip(row, widths, strict=True))
     return "  ".join(f"{c:<{w}}" if i < left else f"{c:>{w}}" for i, (c, w) in pairs).rstrip()
+
+
+def one_line(text: str) -> str:
+    r"""Somebody else's text as one line, which cannot drive the terminal: ESC is no part of it.
+
+    Example:
+        >>> one_line("a\nb\x1b[2J")
+        'a b�[2J'
+    """
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in " ".join(text.split()))

@@ -333,7 +333,9 @@ def test_too_little_memory_is_one_line(typed, monkeypatch, fault):
     monkeypatch.setattr("fnn.commands.train.build", allocate)
     code, out, err = typed("tiny.yaml")
     assert (code, out) == (2, "")
-    assert err == f"error: out of memory: {fault}; a smaller train.batch_size takes less\n"
+    assert (
+        err == f"error: out of memory: {fault}; a smaller batch (train.batch_size, --batch-size) takes less\n"
+    )
 
 
 def test_another_fault_of_a_library_keeps_its_traceback(typed, monkeypatch):
@@ -365,7 +367,7 @@ def test_help_lists_every_field_with_type_default_and_meaning(typed):
 def test_without_arguments_the_commands_are_shown(typed):
     code, out, err = typed(entry=cli.main)
     assert code in (0, 2)
-    for text in ("train", "Train from a config.", "summary", "Print a config's model as a table"):
+    for text in ("train", "Train from a config.", "summary", "Print a model as a table"):
         assert text in out + err
 
 
@@ -380,10 +382,39 @@ def test_summary_prints_the_table_of_the_model(typed, here):
     assert contents(here) == before
 
 
-def test_a_mistake_in_summary_is_one_line_too(typed):
-    code, out, err = typed("summary", "tiny.yaml", "model.2=rleu", entry=cli.main)
+def test_summary_takes_an_input_and_a_batch(typed, here):
+    code, out, err = typed("summary", "lenet", "--input", "28x28x1", "--batch", "7", entry=cli.main)
+    assert (code, err) == (0, "")
+    assert out == f"{fnn.summary(fnn.lenet(), jax.ShapeDtypeStruct((7, 28, 28, 1), jnp.float32))}\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            ["tiny.yaml", "model.2=rleu"],
+            "override model.2=rleu: model.2: unknown layer 'rleu'; nearest: relu",
+        ),
+        (
+            ["lennet"],
+            "lennet: expected a config (.yaml), a weights file (.safetensors), a run's folder or a network; "
+            "nearest: lenet",
+        ),
+        (["lenet"], "lenet: expected the shape of an example, such as --input 28x28x1"),
+        (["lenet", "--input", "28,28,1"], "--input: expected sizes such as 224x224x3, got '28,28,1'"),
+        (["lenet", "--input", "28x28x0"], "--input: expected sizes such as 224x224x3, got '28x28x0'"),
+        (["lenet", "--input", "28"], "conv1: expected an input of rank "),
+        (["lenet", "--input", "99999x999999x3", "--batch", "99"], "expected inputs of at most "),
+        (["lenet", "classes=3"], "lenet is no config (.yaml): expected no override, got 'classes=3'"),
+        (["none.yaml"], "none.yaml: cannot be read: No such file or directory"),
+        (["none.safetensors"], "none.safetensors: expected a safetensors file, found none"),
+        (["."], ".: expected a run that has ended, with model.safetensors in it, found none"),
+    ],
+)
+def test_a_mistake_in_summary_is_one_line_too(typed, arguments, message):
+    code, out, err = typed("summary", *arguments, entry=cli.main)
     assert (code, out) == (2, "")
-    assert err.startswith("error: override model.2=rleu: model.2: unknown layer 'rleu'; nearest: relu")
+    assert err.startswith(f"error: {message}")
     assert err.count("\n") == 1
 
 
@@ -393,6 +424,135 @@ def test_both_entry_points_are_declared():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     assert project["scripts"] == {"fnn": "fnn.cli:main"}
     assert "train_script()" in (ROOT / "train.py").read_text()
+
+
+# ---------------------------------------------------------------- predict
+
+
+@pytest.fixture
+def classifier(here):
+    """A file of a model that finds a picture's brightness, and three pictures, one of them broken."""
+    import numpy as np
+    from PIL import Image
+
+    from fnn.training.weights import save_weights
+
+    metadata = {
+        "config": "model: [global_avg_pool, {dense: 2}]",
+        "input": "[2, 2, 1]",
+        "classes": '["dark", "light"]',
+        "preprocess": '{"size": [2, 2], "channels": 1}',
+    }
+    params = {"dense1": {"kernel": np.float32([[0, 1 / 255]]), "bias": np.float32([0, -0.5])}}
+    Path("model.safetensors").write_bytes(save_weights(params, {}, metadata))
+    Path("pictures").mkdir()
+    Image.new("L", (3, 3), 255).save("pictures/a.png")
+    Path("pictures/b.png").write_text("no picture")
+    Image.new("L", (3, 3), 0).save("pictures/c.png")
+
+
+BROKEN = "pictures/b.png: expected a picture (JPEG, PNG, BMP, GIF, PPM, TIFF, WEBP, AVIF, JPEG2000, TGA), "
+BROKEN += "found bytes 6e 6f 20 70 69 63 74 75"
+
+
+def test_predict_prints_a_table_and_a_line_for_what_is_broken(typed, classifier):
+    code, out, err = typed("predict", "model.safetensors", "pictures", entry=cli.main)
+    assert code == 1, "one of them is broken"
+    assert err == f"error: {BROKEN}\n"
+    assert out.splitlines() == [
+        "picture         name   class  probability",
+        "─────────────────────────────────────────",
+        "pictures/a.png  light      1      62.25 %",
+        "                dark       0      37.75 %",
+        "pictures/c.png  dark       0      62.25 %",
+        "                light      1      37.75 %",
+    ]
+
+
+def test_predict_prints_json_and_csv(typed, classifier):
+    command = ["predict", "model.safetensors", "pictures", "--top", "1"]
+    code, out, _ = typed(*command, "--json", entry=cli.main)
+    assert code == 1
+    first, second, third = json.loads(out)
+    (guess,) = first["top"]
+    assert guess == {"class": 1, "name": "light", "probability": pytest.approx(0.62246, abs=1e-5)}
+    assert second == {"path": "pictures/b.png", "error": BROKEN}
+    assert third["top"][0]["name"] == "dark"
+    code, out, _ = typed(*command, "--csv", "--batch-size", "1", entry=cli.main)
+    assert code == 1
+    assert out.splitlines()[0] == "path,rank,class,name,probability,error"
+    assert [line.split(",")[:4] for line in out.splitlines()[1::2]] == [
+        ["pictures/a.png", "1", "1", "light"],
+        ["pictures/c.png", "1", "0", "dark"],
+    ]
+
+
+def test_predict_ends_with_0_where_every_picture_is_whole_and_prints_no_empty_table(typed, classifier):
+    command = ["predict", "model.safetensors"]
+    code, out, err = typed(*command, "pictures/a.png", "--top", "1", entry=cli.main)
+    assert (code, err) == (0, "")
+    assert out.splitlines()[2:] == ["pictures/a.png  light      1      62.25 %"]
+    code, out, err = typed(*command, "pictures/b.png", entry=cli.main)
+    assert (code, out, err) == (1, "", f"error: {BROKEN}\n")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["model.safetensor", "pictures"], "model.safetensor: expected a safetensors file, found none"),
+        (["pictures/a.png", "pictures"], "pictures/a.png: cannot be read as safetensors"),
+        (["pictures", "pictures"], "pictures: expected a run that has ended, with model.safetensors in it"),
+        (["model.safetensors", "empty"], "empty: expected pictures (.apng, .avif, "),
+        (["model.safetensors", "pictures", "--json", "--csv"], "expected --json or --csv, got both"),
+    ],
+)
+def test_a_mistake_in_predict_is_one_line_too(typed, classifier, arguments, message):
+    Path("empty").mkdir()
+    code, out, err = typed("predict", *arguments, entry=cli.main)
+    assert (code, out) == (2, "")
+    assert err.startswith(f"error: {message}")
+    assert err.count("\n") == 1
+
+
+@pytest.mark.slow
+def test_who_reads_a_prediction_may_stop_reading(classifier, here):
+    main = "from fnn.cli import main; main()"
+    command = [
+        sys.executable,
+        "-c",
+        main,
+        "predict",
+        "model.safetensors",
+        *["pictures/a.png"] * 5000,
+        "--csv",
+    ]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout.readline().startswith(b"path,")
+        process.stdout.close()
+        err = process.stderr.read()
+    assert (process.wait(), err) == (1, b"")
+
+
+@pytest.mark.slow
+def test_a_bar_on_the_terminal_keeps_out_of_what_is_printed_elsewhere(classifier, here):
+    pty = pytest.importorskip("pty")
+    ours, theirs = pty.openpty()
+    main = "from fnn.cli import main; main()"
+    with open("out.csv", "wb") as out:
+        command = [sys.executable, "-c", main, "predict", "model.safetensors", "pictures", "--csv"]
+        done = subprocess.run(command, stdout=out, stderr=theirs, timeout=120)
+    os.close(theirs)
+    told = b""
+    try:
+        while part := os.read(ours, 1 << 16):
+            told += part
+    except OSError:  # the end of what is no file
+        pass
+    os.close(ours)
+    assert done.returncode == 1
+    assert b"2/3 pictures" in told or b"3/3 pictures" in told
+    assert b"error: pictures/b.png" in told
+    assert len(Path("out.csv").read_text().splitlines()) == 1 + 2 + 1 + 2
 
 
 # ---------------------------------------------------------------- data

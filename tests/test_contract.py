@@ -146,7 +146,9 @@ CASES: dict[str, dict[str, Case]] = {
     "vgg11_bn": {"narrow": Case(fnn.vgg11_bn(3, width=1 / 64, dropout_rate=0.25), (2, 32, 32, 1))},
     "squeezenet1_0": {"narrow": Case(fnn.squeezenet1_0(3, width=1 / 16, final_padding=1), (2, 21, 21, 1))},
     "densenet121": {"two blocks": Case(densenet((2, 1), 3, 2, 0.25), (2, 9, 9, 1))},
-    "mobilenet_v2": {"two stages": Case(mobilenet(((1, 16, 1, 1), (6, 24, 2, 2)), 3, 0.25, 0.25), (2, 9, 9, 1))},
+    "mobilenet_v2": {
+        "two stages": Case(mobilenet(((1, 16, 1, 1), (6, 24, 2, 2)), 3, 0.25, 0.25), (2, 9, 9, 1))
+    },
     "resnet": {"default": Case(fnn.resnet([1], classes=2, width=2), (2, 8, 8, 1))},
     "convnext": {"default": Case(fnn.convnext([2], [4], classes=2, drop_rate=0.5), (2, 8, 8, 1))},
     "mlp_mixer": {"default": Case(fnn.mlp_mixer(1, 4, patch=2, size=4, classes=2), (2, 4, 4, 1))},

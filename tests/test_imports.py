@@ -24,6 +24,7 @@ FLOORS = [
     {"experiment"},
     {"commands"},
     {"cli"},
+    {"__main__"},
 ]
 HEAVY = (
     "PIL",

@@ -65,6 +65,46 @@ class TrainingBar:
         self.console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
+class PictureBar:
+    """A bar of pictures that are done, on standard error; without a terminal nothing.
+
+    Args:
+        pictures: How many there are.
+        shown: Whether there is to be a bar at all.
+    """
+
+    def __init__(self, pictures: int, shown: bool = True) -> None:
+        self.console = Console(stderr=True)
+        self.bar = Bar(
+            TextColumn("{task.completed}/{task.total} pictures"),
+            BarColumn(bar_width=20),
+            TimeRemainingColumn(),
+            console=self.console,
+            disable=not (shown and self.console.is_terminal),
+            transient=True,
+            redirect_stdout=False,  # to this console, which is standard error
+            redirect_stderr=False,
+        )
+        self.task = self.bar.add_task("", total=pictures)
+
+    def __enter__(self) -> Self:
+        self.bar.__enter__()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.bar.__exit__(kind, error, trace)
+
+    def __call__(self, done: int) -> None:
+        """Show how many are done."""
+        self.bar.update(self.task, completed=done)
+
+    def say(self, text: str) -> None:
+        """Print a line, above the bar where there is one."""
+        self.console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+
 def figures(values: dict[str, Any]) -> str:
     """Loss and metrics in one line; accuracies in percent; tables left out.
 

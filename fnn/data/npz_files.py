@@ -47,6 +47,23 @@ def read_npz(file: Path, target: str, classify: bool | None) -> Dataset:
     return Dataset(train, test, classes=tuple(str(i) for i in range(highest + 1)))
 
 
+def read_arrays(file: Path) -> dict[str, np.ndarray]:
+    """Every array of an archive, by its key.
+
+    Raises:
+        DataError: The archive is damaged or larger than the memory, or an entry is no array of numbers.
+    """
+    try:
+        with zipfile.ZipFile(file) as archive:
+            there = [name.removesuffix(".npy") for name in archive.namelist()]
+            check_memory(file, sum(entry.file_size for entry in archive.infolist()))
+            return {key: _array(file, archive, key, there) for key in there}
+    except DataError:
+        raise
+    except Exception as error:  # as above
+        raise DataError(f"{file}: expected an .npz archive, cannot read it: {brief(error)}") from error
+
+
 def _array(file: Path, archive: zipfile.ZipFile, key: str, there: list[str]) -> np.ndarray:
     """One array, allocated only after its header agrees with the size of its entry."""
     if key not in there:

@@ -1,7 +1,7 @@
 """What the hardware needs: convolutions, pooling and bfloat16 products, chosen by platform."""
 
 from fnn.kernels.channels import add_channels, moments, spread
-from fnn.kernels.choice import CHOICES, Choice, KernelError, processors, requested, use
+from fnn.kernels.choice import CHOICES, Choice, KernelError, plain, processors, requested, use
 from fnn.kernels.convolution import conv, conv_input, product
 from fnn.kernels.memory import kept as freed_memory
 from fnn.kernels.native.build import BuildError
@@ -27,6 +27,7 @@ __all__ = [
     "freed_memory",
     "max_pool",
     "moments",
+    "plain",
     "processors",
     "product",
     "requested",

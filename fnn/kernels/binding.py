@@ -11,6 +11,8 @@ from jax import Array, lax
 from jax.extend.core import Primitive
 from jax.interpreters import batching, mlir
 
+from fnn.kernels.choice import is_plain
+
 
 def define(
     name: str, shape: Callable[..., Any], batch: Callable[..., Any], default: Any, cpu: Any
@@ -59,6 +61,11 @@ def _varying(a: Array) -> frozenset[Any]:
 
 
 def explicit(*arrays: Array) -> bool:
-    """Whether an array's type says how it is sharded: XLA's operations carry that on, primitives do not."""
+    """Whether XLA's operations are traced in place of the primitives: `plain` programs have these alone.
+
+    And where an array's type says how it is sharded, they carry that on; primitives do not.
+    """
+    if is_plain():
+        return True
     shardings = (getattr(jax.typeof(a), "sharding", None) for a in arrays)
     return any(axis is not None for s in shardings for axis in getattr(s, "spec", ()))

@@ -91,8 +91,8 @@ def _make(name: str, form: Callable[..., Array], shape: Callable[..., Any], nati
     call = jax.ffi.ffi_lowering(loader.target(name))
 
     def cpu(ctx: Any, *operands: Any, choice: Choice) -> Any:
-        small = max(math.prod(aval.shape) for aval in ctx.avals_in) < _SMALL
-        if small or not native or not_native(ctx, choice) is not None:
+        # that it can be native comes first: then the sizes are numbers
+        if not native or not_native(ctx, choice) is not None or _is_small(ctx):
             return pure(ctx, *operands, choice=choice)
         return call(ctx, *operands)
 
@@ -102,6 +102,11 @@ def _make(name: str, form: Callable[..., Array], shape: Callable[..., Any], nati
         return jax.vmap(form, tuple(dims))(*operands), 0
 
     return define(name, shape, batch, pure, cpu)
+
+
+def _is_small(ctx: Any) -> bool:
+    small: bool = max(math.prod(aval.shape) for aval in ctx.avals_in) < _SMALL
+    return small
 
 
 def _by_channel(x: Any, *others: Any, choice: Choice) -> Any:

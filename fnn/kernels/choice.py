@@ -12,6 +12,7 @@ import jax
 from fnn.kernels.native import loader
 
 CHOICES = ("auto", "onednn", "jax", "xla")
+_PLAIN = "plain"  # no choice of a user's: it is for programs that are written down
 
 
 class KernelError(ValueError):
@@ -66,6 +67,28 @@ def use(kernels: str = "auto", *, threads: int | None = None) -> Iterator[None]:
         raise KernelError(f"kernels: onednn cannot be had here: {loader.reason()}")
     with _context(Choice(_known(kernels, "kernels"), threads)):
         yield
+
+
+@contextmanager
+def plain() -> Iterator[None]:
+    """Trace JAX's own operations alone, no primitive of fnn: for what reads a program and knows no others.
+
+    Values are those of ``use("xla")``; gradients may be slower, and sum in narrower types.
+
+    Example:
+        >>> import jax, jax.numpy as jnp, fnn
+        >>> with fnn.kernels.plain():
+        ...     program = jax.make_jaxpr(fnn.max_pool(3, 1).apply)({}, {}, jnp.ones((1, 3, 3, 1)))
+        >>> sorted({equation.primitive.name for equation in program.eqns})
+        ['max', 'slice']
+    """
+    with _context(Choice(_PLAIN)):
+        yield
+
+
+def is_plain() -> bool:
+    """Whether `plain` is in force here."""
+    return requested().kernels == _PLAIN
 
 
 def _known(kernels: str, what: str) -> str:

@@ -21,7 +21,7 @@ from jax.extend.core import Primitive
 from jax.interpreters import ad, mlir
 
 from fnn.kernels.binding import define, explicit, vary_alike
-from fnn.kernels.choice import Choice, requested
+from fnn.kernels.choice import Choice, is_plain, requested
 from fnn.kernels.lowering import not_native
 from fnn.kernels.native import loader
 from fnn.kernels.spec import acc
@@ -55,6 +55,8 @@ class Windows:
 def max_pool(x: Array, windows: Windows) -> Array:
     """The largest value of each window; the first of equals, in row order, takes the whole gradient."""
     if not jnp.issubdtype(x.dtype, jnp.floating):
+        return _reduce(x, windows)
+    if is_plain():
         return _reduce(x, windows)
     if explicit(x):
         return _pick(lax.stop_gradient(x), x, windows)

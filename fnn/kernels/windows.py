@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from jax import Array, lax
 
 Sides = Sequence[tuple[int, int]]
@@ -71,4 +72,5 @@ def window_slices(
 def _padded(x: Array, sides: Sides, fill: float) -> Array:
     if not any(a or b for a, b in sides):
         return x
-    return lax.pad(x, lax.full((), fill, x.dtype), [(0, 0, 0), *((a, b, 0) for a, b in sides), (0, 0, 0)])
+    # as NumPy's function it can be written as ONNX whatever the batch, as lax.pad it cannot
+    return jnp.pad(x, ((0, 0), *sides, (0, 0)), constant_values=fill)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from fnn.data import Preprocessing
 from fnn.models.exchange import Naming, Rule
@@ -23,11 +24,13 @@ class Architecture:
         preprocessing: What the published weights expect.
         namings: By library, how it names and keeps the weights: ``torchvision``, ``timm``, ``caffe``.
         exceptions: By library, what its weights expect where that is something else.
+        arguments: By library, what the function that makes the network is given for its weights.
     """
 
     preprocessing: Preprocessing
     namings: Mapping[str, Naming] = field(default_factory=dict)
     exceptions: Mapping[str, Preprocessing] = field(default_factory=dict)
+    arguments: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
 def renamed(names: Mapping[str, str]) -> tuple[Rule, ...]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,8 +20,8 @@ LEAVES = {"kernel": "weight", "scale": "weight", "mean": "running_mean", "var": 
 """How PyTorch calls what its modules hold; a name that is not here is the same."""
 COUNTER = "num_batches_tracked"
 """PyTorch counts the batches of a BatchNorm; nothing depends on it."""
-MOST_EXTRA = 20
-"""How many tensors that the model has not are named; a file may hold millions."""
+MOST_NAMED = 20
+"""How many tensors of a kind (missing, extra, misshaped) an error names; a file may hold millions."""
 
 
 class ExchangeError(ValueError):
@@ -72,7 +72,7 @@ def from_foreign(
 
     Raises:
         ExchangeError: Tensors are missing, superfluous, of another shape, or not of floating point; all are
-            named.
+            named, or the first of each kind and how many more.
 
     Example:
         >>> import jax, jax.numpy as jnp, numpy as np, fnn
@@ -83,12 +83,16 @@ def from_foreign(
         (3, 2)
     """
     wanted = {path: _Layout.of(naming, path, leaf) for path, leaf in _all(params, state).items()}
-    names = {layout.name for layout in wanted.values()}
-    problems = [p for layout in wanted.values() if (p := layout.problem(tensors))]
-    extra = [n for n in tensors if n not in names and not n.endswith(COUNTER)]
-    problems += [f"unknown {name}; nearest: {near(name, names, 1)}" for name in extra[:MOST_EXTRA]]
-    if len(extra) > MOST_EXTRA:
-        problems.append(f"and {len(extra) - MOST_EXTRA} more unknown")
+    names = [layout.name for layout in wanted.values()]
+    missing = [f"missing {name}" for name in names if name not in tensors]
+    unlike = [p for layout in wanted.values() if (p := layout.problem(tensors))]
+    extra = [name for name in tensors if name not in names and not name.endswith(COUNTER)]
+    unknown = [f"unknown {name}; nearest: {near(name, names, 1)}" for name in extra[:MOST_NAMED]]
+    problems = [
+        *_cut(missing, len(missing), "missing"),
+        *_cut(unlike, len(unlike), "that differ"),
+        *_cut(unknown, len(extra), "unknown"),
+    ]
     if problems:
         raise ExchangeError("the tensors do not fit the model: " + "; ".join(problems))
     tree = from_paths({path: layout.read(tensors[layout.name]) for path, layout in wanted.items()})
@@ -108,6 +112,33 @@ def to_foreign(naming: Naming, params: Params, state: State) -> dict[str, np.nda
     leaves = _all(params, state)
     layouts = {path: _Layout.of(naming, path, leaf) for path, leaf in leaves.items()}
     return {layouts[path].name: layouts[path].write(np.asarray(leaf)) for path, leaf in leaves.items()}
+
+
+def nearest_naming(
+    namings: Mapping[str, Naming], names: Collection[str], params: Params, state: State
+) -> str | None:
+    """Whose names they are: the library that calls the most of the model's tensors by one of them.
+
+    Args:
+        namings: By library.
+        names: What a file calls its tensors.
+        params, state: What the model has, as arrays or shapes.
+
+    Returns:
+        The library, the first of several that are alike; None: not one name is known.
+
+    Example:
+        >>> from fnn.models.exchange import Naming, nearest_naming
+        >>> namings = {"ours": Naming(), "theirs": Naming(rules=((r"^head", "fc"),))}
+        >>> nearest_naming(namings, ["fc.weight", "fc.bias"], {"head": {"kernel": 0, "bias": 0}}, {})
+        'theirs'
+    """
+    places = [path.split("/", 1)[1] for path in _all(params, state)]
+    known = {
+        library: sum(naming.name(place) in names for place in places) for library, naming in namings.items()
+    }
+    best = max(known, key=lambda library: known[library], default=None)
+    return best if best is not None and known[best] else None
 
 
 @dataclass(frozen=True)
@@ -144,7 +175,7 @@ class _Layout:
     def problem(self, tensors: Mapping[str, np.ndarray]) -> str | None:
         """What is wrong with what is there, or None."""
         if self.name not in tensors:
-            return f"missing {self.name}"
+            return None
         found = tensors[self.name]
         if tuple(found.shape) != self.theirs:
             return f"{self.name}: expected the shape {list(self.theirs)}, got {list(found.shape)}"
@@ -161,6 +192,12 @@ class _Layout:
     def write(self, array: np.ndarray) -> np.ndarray:
         """Ours as theirs."""
         return np.ascontiguousarray(array.reshape(self.split).transpose(self.order).reshape(self.theirs))
+
+
+def _cut(problems: list[str], count: int, kind: str) -> list[str]:
+    """The first of them, and how many more there are."""
+    named = problems[:MOST_NAMED]
+    return [*named, f"and {count - len(named)} more {kind}"] if count > len(named) else named
 
 
 def _all(params: Params, state: State) -> dict[str, Any]:

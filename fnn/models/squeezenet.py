@@ -117,7 +117,8 @@ ARCHITECTURES = {
     "squeezenet1_0": Architecture(
         IMAGENET,
         {"torchvision": _torchvision((3, 4, 5, 7, 8, 9, 10, 12)), "caffe": _CAFFE},
-        {"caffe": Preprocessing((227, 227), bgr=True, mean=(104.0, 117.0, 123.0))},
+        {"caffe": Preprocessing((227, 227), short_side=256, bgr=True, mean=(104.0, 117.0, 123.0))},
+        {"caffe": {"final_padding": 1}},
     ),
     "squeezenet1_1": Architecture(IMAGENET, {"torchvision": _torchvision((3, 4, 6, 7, 9, 10, 11, 12))}),
 }

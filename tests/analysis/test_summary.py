@@ -7,6 +7,8 @@ import jax.numpy as jnp
 import pytest
 
 import fnn
+import fnn.analysis.flops as flops_module
+from fnn.experiment.model import build_model
 
 
 def rows(model, *shape):
@@ -155,6 +157,66 @@ def test_flops_grow_with_the_batch_and_parameters_do_not():
     assert eight.parameters == one.parameters
 
 
+def test_activations_are_the_bytes_of_every_output():
+    model = fnn.serial(fnn.conv(4, 3), fnn.relu, fnn.repeat(fnn.conv(4, 3, padding=1), 3), fnn.flatten)
+    for dtype, size in ((jnp.float32, 4), (jnp.bfloat16, 2)):
+        table = fnn.summary(model, jax.ShapeDtypeStruct((5, 6, 6, 4), dtype))
+        output = 5 * 6 * 6 * 4 * size
+        assert [row.activations for row in table.rows] == [output, output, 3 * output, output]
+        assert table.activations == 6 * output
+
+
+@pytest.mark.parametrize("other", [{"padding": ((0, 2), (0, 2))}, {"dilation": 2, "padding": 2}])
+def test_layers_that_differ_in_an_argument_alone_are_counted_each_for_itself(other):
+    """Same kind, same shapes, same parameters: but not as many cells of a window lie inside of the input."""
+    x = jax.ShapeDtypeStruct((1, 8, 8, 4), jnp.float32)
+    one, two = fnn.conv(4, 3, padding=1), fnn.conv(4, 3, **other)
+    table = fnn.summary(fnn.serial(one, two, one, two), x)
+    each = [fnn.summary(layer, x).flops for layer in (one, two, one, two)]
+    assert [row.flops for row in table.rows] == each
+    assert each[0] != each[1]
+
+
+def test_equal_layers_are_counted_once(monkeypatch):
+    counted = []
+    count_all = flops_module._all
+    monkeypatch.setattr(flops_module, "_all", lambda program: counted.append(program) or count_all(program))
+    table = fnn.summary(fnn.serial(*[fnn.dense(4), fnn.relu] * 5), jnp.ones((1, 4)))
+    assert [row.flops for row in table.rows] == [2 * 4 * 4 + 4, 4] * 5
+    assert len(counted) == 2
+
+
+BLOCK = fnn.residual(fnn.serial(fnn.conv(8, 3), fnn.batch_norm(), fnn.relu))
+POOLED = 2 * (28 * 28 - 14 * 14) * 32 + 2 * (14 * 14 - 7 * 7) * 64  # values that max pooling leaves out
+
+
+def whole(model, x):
+    params, state = jax.eval_shape(model.init, jax.random.key(0), x)
+    return flops_module.flops(lambda p, s, x: model.apply(p, s, x)[0], params, state, x)
+
+
+@pytest.mark.parametrize(
+    ("model", "shape", "more"),
+    [
+        (fnn.serial(fnn.dense(100), fnn.relu, fnn.dense(10)), (2, 784), 0),
+        (fnn.serial(BLOCK, BLOCK, BLOCK), (1, 9, 9, 8), 3 * 9 * 9 * 8),  # the sums of the blocks
+        (fnn.lenet(), (2, 28, 28, 1), -2 * POOLED),  # biases and ReLUs, behind the max pooling
+    ],
+    ids=["mlp", "residual", "lenet"],
+)
+def test_the_rows_add_up_to_the_whole_model_but_for_what_is_known(model, shape, more):
+    x = jax.ShapeDtypeStruct(shape, jnp.float32)
+    assert whole(model, x) == fnn.summary(model, x).flops + more
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["squeezenet1_0", "resnet18", "mobilenet_v2", "convnext_tiny", "mixer_s16"])
+def test_the_rows_of_published_networks_add_up_to_the_whole(name):
+    x = jax.ShapeDtypeStruct((1, 224, 224, 3), jnp.float32)
+    model = build_model(name)
+    assert fnn.summary(model, x).flops == pytest.approx(whole(model, x), rel=0.0015)
+
+
 def test_nothing_is_computed():
     def explode(x):
         assert isinstance(x, jax.core.Tracer)
@@ -172,12 +234,12 @@ def test_the_table():
     model = fnn.serial(fnn.conv(32, 5, padding="VALID", bias=False), fnn.flatten, head=fnn.dense(10))
     assert str(fnn.summary(model, jnp.zeros((1, 32, 32, 3)))) == "\n".join(
         [
-            "path      kind     output            parameters  MFLOP",
-            "──────────────────────────────────────────────────────",
-            "conv1     conv     1 × 28 × 28 × 32       2,400  3.763",
-            "flatten1  flatten  1 × 25088                  0  0.000",
-            "head      dense    1 × 10               250,890  0.502",
-            "──────────────────────────────────────────────────────",
-            "total                                   253,290  4.265",
+            "path      kind     output            parameters  MFLOP  activations",
+            "───────────────────────────────────────────────────────────────────",
+            "conv1     conv     1 × 28 × 28 × 32       2,400  3.763       98 KiB",
+            "flatten1  flatten  1 × 25088                  0  0.000       98 KiB",
+            "head      dense    1 × 10               250,890  0.502         40 B",
+            "───────────────────────────────────────────────────────────────────",
+            "total                                   253,290  4.265      196 KiB",
         ]
     )

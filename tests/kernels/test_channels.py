@@ -104,3 +104,15 @@ def test_not_a_number_spoils_its_own_channel_alone(native):
     x = data((70, 16, 16, 8)).at[3, 2, 1, 4].set(jnp.nan)
     mean, var = jax.jit(kernels.moments)(x)
     assert np.isnan(mean).tolist() == np.isnan(var).tolist() == [c == 4 for c in range(8)]
+
+
+def test_a_batch_of_any_size_can_be_exported():
+    def normed(x):
+        mean, var = kernels.moments(x)
+        return kernels.spread(jnp.zeros(8), jax.lax.rsqrt(var), kernels.add_channels(x, jnp.ones(8)), mean)
+
+    x = jax.random.normal(jax.random.key(0), (3, 4, 4, 8))
+    any_size = jax.ShapeDtypeStruct((*jax.export.symbolic_shape("batch"), 4, 4, 8), jnp.float32)
+    exported = jax.export.export(jax.jit(normed))(any_size)
+    with kernels.use("xla"):
+        np.testing.assert_allclose(exported.call(x), jax.jit(normed)(x), rtol=1e-5, atol=1e-5)

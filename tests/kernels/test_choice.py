@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
+import fnn
 from fnn import kernels
 from fnn.kernels import KernelError, Spec
 from fnn.kernels.native import loader
@@ -84,3 +85,19 @@ def test_the_environment(value, said):
     environment = {**os.environ, "FNN_KERNELS": value, "JAX_PLATFORMS": "cpu"}
     done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True)
     assert done.stdout.startswith(said), done.stderr
+
+
+def test_plain_programs_hold_no_primitive_of_ours():
+    layer = fnn.serial(
+        fnn.conv(4, 3), fnn.batch_norm(), fnn.relu, fnn.max_pool(3, 2), fnn.flatten, fnn.dense(3)
+    )
+    x = jax.random.normal(jax.random.key(0), (2, 7, 7, 8))
+    params, state = layer.init(jax.random.key(1), x)
+    wanted, _ = layer.apply(params, state, x)
+    with kernels.plain():
+        text = str(jax.make_jaxpr(layer.apply)(params, state, x))
+        y, _ = jax.jit(layer.apply)(params, state, x)
+    assert "conv_general_dilated" in text
+    assert not [name for name in ("conv_forward", "channel_", "pool_pick") if name in text]
+    assert jnp.abs(y - wanted).max() < 1e-5
+    assert kernels.requested().kernels != "plain"

@@ -73,8 +73,9 @@ def test_all_that_does_not_fit_is_named():
     with pytest.raises(ExchangeError) as error:
         from_foreign(NAMING, tensors, *model_shapes())
     assert str(error.value) == (
-        "the tensors do not fit the model: features.1.bias: expected floating-point numbers, got int64; "
-        "missing head.bias; features.0.bias: expected the shape [4], got [3]; "
+        "the tensors do not fit the model: missing head.bias; "
+        "features.1.bias: expected floating-point numbers, got int64; "
+        "features.0.bias: expected the shape [4], got [3]; "
         "unknown features.3.weight; nearest: features.2.weight"
     )
 
