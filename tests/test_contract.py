@@ -141,7 +141,7 @@ CASES: dict[str, dict[str, Case]] = {
     "lenet": {"default": Case(fnn.lenet(3, features=[2], hidden=4, dropout_rate=0.25), (2, 4, 4, 1))},
     "lenet5": {"default": Case(fnn.lenet5(), (2, 32, 32, 1))},
     "resnet": {"default": Case(fnn.resnet([1], classes=2, width=2), (2, 8, 8, 1))},
-    "convnext": {"default": Case(fnn.convnext([2], [2], classes=2, drop_rate=0.5), (2, 8, 8, 1))},
+    "convnext": {"default": Case(fnn.convnext([2], [4], classes=2, drop_rate=0.5), (2, 8, 8, 1))},
     "mlp_mixer": {"default": Case(fnn.mlp_mixer(1, 4, patch=2, size=4, classes=2), (2, 4, 4, 1))},
 }  # fmt: skip
 

@@ -60,7 +60,7 @@ def convnext(
         >>> model = fnn.convnext([1, 1], [4, 8], classes=3)
         >>> params, _ = jax.eval_shape(model.init, jax.random.key(0), jnp.ones((1, 16, 16, 3)))
         >>> {name: fnn.count(tree) for name, tree in params.items()}
-        {'stem': 204, 'stage1': 360, 'down2': 144, 'stage2': 976, 'norm': 16, 'head': 27}
+        {'down2': 144, 'head': 27, 'norm': 16, 'stage1': 360, 'stage2': 976, 'stem': 204}
 
     Source: Liu et al. 2022, arXiv:2201.03545.
     """

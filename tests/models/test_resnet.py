@@ -51,18 +51,7 @@ def test_names_and_shapes_are_torchvisions(name):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["resnet18", "resnet50"])
 def test_logits_and_a_step_are_torchvisions(name):
-    """Bodies are a share of the sums, as in trained networks.
-
-    Where each block doubles the signal's second moment, rounding grows from block to block until it turns
-    ReLUs of ResNet-50 off and on: PyTorch's own gradients in float32 are then 2 % from those in float64.
-    """
-    torch = pytest.importorskip("torch")
     net = random_weights(getattr(torchvision_models(), name)(num_classes=5))
-    last = "bn3" if name == "resnet50" else "bn2"
-    with torch.no_grad():
-        for module, child in net.named_modules():
-            if module.endswith(last):
-                child.weight *= 0.3
     model = getattr(fnn, name)(5)
     same_logits(NAMING, net, model, X)
     same_step(NAMING, net, model, X, LABELS)
