@@ -1,4 +1,4 @@
-"""Boxes: which pixels are in them by NumPy's slices, and their distribution beside torchvision's algorithm."""
+"""Boxes: which pixels are in them by NumPy's slices, their distribution beside torchvision's algorithm."""
 
 from __future__ import annotations
 

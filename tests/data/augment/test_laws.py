@@ -1,4 +1,4 @@
-"""What holds for every augmentation: form, keys, draws of its own for each image, compiled as not compiled."""
+"""What holds for every augmentation: form, keys, a draw for each image, compiled as not compiled."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ ALL = {
     "one_of": one_of([mixup(), cutmix()]),
     "compose": compose([shift(1), flip(), rotate(5.0), cutout(3)]),
 }
-QUICK = ["shift", "flip", "random_resized_crop", "color_jitter", "random_erasing", "mixup", "one_of"]
+QUICK = ["shift", "random_resized_crop", "color_jitter", "random_erasing", "mixup"]
 EACH = pytest.mark.parametrize(
     "name", [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in ALL]
 )
@@ -142,7 +142,7 @@ def test_images_of_another_rank_are_refused_by_name(name, jitted):
     [
         (
             lambda: random_resized_crop((0, 1)),
-            r"scale to be \(low, high\) with 0 < low <= high <= 1, got \(0, 1",
+            r"expected scale to be \(low, high\) with 0 < low <= high <= 1, got",
         ),
         (lambda: random_resized_crop((0.5, 1.1)), r"random_resized_crop: expected scale .* <= 1, got"),
         (lambda: random_resized_crop(ratio=(2, 1)), r"random_resized_crop: expected ratio .*, got \(2, 1\)"),
