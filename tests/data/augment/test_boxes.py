@@ -41,8 +41,8 @@ def by_torchvision(rng, size, scale, ratio):
     ("size", "scale", "ratio"),
     [
         ((32, 32), (0.08, 1.0), (3 / 4, 4 / 3)),
-        ((20, 60), (0.5, 1.0), (0.5, 2.0)),
-        ((32, 24), (0.02, 0.33), (0.3, 3.3)),
+        pytest.param((20, 60), (0.5, 1.0), (0.5, 2.0), marks=pytest.mark.slow),
+        pytest.param((32, 24), (0.02, 0.33), (0.3, 3.3), marks=pytest.mark.slow),
     ],
 )
 def test_boxes_are_drawn_as_by_torchvision(size, scale, ratio):
@@ -61,6 +61,7 @@ def test_boxes_are_drawn_as_by_torchvision(size, scale, ratio):
     assert (top + height == size[0]).any() and (top == 0).any()  # both ends are reached
 
 
+@pytest.mark.slow
 def test_where_no_size_fits_it_is_said():
     boxes, fits = draw_boxes(KEY, 50, (8, 8), (0.9, 1.0), (1e20, 1e38))
     assert not np.asarray(fits).any()

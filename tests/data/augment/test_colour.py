@@ -26,7 +26,7 @@ ADJUST = {
 
 
 @pytest.mark.parametrize("name", ADJUST)
-@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("channels", [pytest.param(1, marks=pytest.mark.slow), 3])
 def test_adjusting_agrees_with_pillow_but_for_rounding(name, channels):
     ours, theirs = ADJUST[name]
     pictures = PICTURES if channels == 3 else PICTURES[..., 0]
@@ -37,6 +37,7 @@ def test_adjusting_agrees_with_pillow_but_for_rounding(name, channels):
     np.testing.assert_allclose(got[2], PICTURES[2, ..., :channels], atol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ADJUST)
 def test_white_is_only_a_scale(name):
     adjust, _ = ADJUST[name]
@@ -56,6 +57,7 @@ def test_the_hue_is_turned_as_by_colorsys():
     np.testing.assert_allclose(got / 255, wanted, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_grey_images_have_no_hue_and_no_saturation():
     one = IMAGES[..., :1]
     jitter = color_jitter(saturation=0.9, hue=0.5)
@@ -69,6 +71,7 @@ def test_an_image_too_small_to_smooth_is_as_sharp_as_it_gets():
     )
 
 
+@pytest.mark.slow
 def test_the_jitter_is_its_adjustments_in_order_by_what_was_drawn():
     images = IMAGES
     for i, strength in enumerate([0.5, 0.4, 0.3]):

@@ -14,7 +14,7 @@ KEY = jax.random.key(0)
 IMAGES = np.random.default_rng(0).normal(size=(6, 7, 9, 2)).astype(np.float32)
 
 
-@pytest.mark.parametrize("size", [0, 1, 3, 4, 40])
+@pytest.mark.parametrize("size", [4, *(pytest.param(size, marks=pytest.mark.slow) for size in (0, 1, 3, 40))])
 def test_cutout_agrees_with_its_paper(size):
     centres = np.asarray(draw_centres(KEY, 6, 7, 9))
     wanted = IMAGES.copy()
@@ -76,6 +76,7 @@ def test_random_erasing_keeps_its_probability_area_and_ratio():
     assert len({tuple(box) for box in some}) > 300
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("value", [-3.0, 128])
 def test_random_erasing_puts_a_value(value):
     images = np.asarray(random_erasing(1.0, value=value)(KEY, jnp.full((20, 16, 16, 3), 5.0)))
@@ -83,6 +84,7 @@ def test_random_erasing_puts_a_value(value):
     assert None not in erased_boxes(images, value)
 
 
+@pytest.mark.slow
 def test_noise_is_uniform_over_levels_up_to_white():
     noise = np.asarray(draw_noise(KEY, (40, 40, 16), 16.0))
     levels = np.rint(noise * 255 / 16)
@@ -92,6 +94,7 @@ def test_noise_is_uniform_over_levels_up_to_white():
     assert np.abs(counts - 100).max() < 5 * np.sqrt(100)
 
 
+@pytest.mark.slow
 def test_noise_differs_from_pixel_to_pixel_and_stays_in_its_box():
     images = np.asarray(random_erasing(1.0, value="noise")(KEY, jnp.full((20, 16, 16, 3), -1.0)))
     erased = images[(images != -1).all(-1)]
@@ -100,6 +103,7 @@ def test_noise_differs_from_pixel_to_pixel_and_stays_in_its_box():
     assert np.std(erased, axis=1).min() >= 0 and (np.std(erased, axis=1) > 10).mean() > 0.9
 
 
+@pytest.mark.slow
 def test_what_never_fits_is_not_erased():
     images = random_erasing(1.0, scale=(0.9, 1.0), ratio=(50, 60))(KEY, jnp.ones((9, 8, 8, 1)))
     assert np.asarray(images).all()

@@ -33,6 +33,7 @@ def test_enlarge_agrees_with_pillow():
     np.testing.assert_allclose(enlarged[0], PICTURES[0], atol=1e-4)
 
 
+@pytest.mark.slow
 def test_a_crop_is_the_box_that_was_drawn_enlarged():
     images = PICTURES.astype(np.float32)
     boxes, fits = draw_boxes(KEY, 5, (12, 17), (0.08, 1), (3 / 4, 4 / 3))
@@ -55,6 +56,7 @@ def test_the_central_box_has_the_nearest_ratio(size, ratio, box):
     assert central(size, ratio) == box
 
 
+@pytest.mark.slow
 def test_where_nothing_fits_it_is_the_central_box():
     picture = PICTURES[0].astype(np.float32)
     wanted = by_pillow(picture, central((12, 17), (30.0, 40.0)))
