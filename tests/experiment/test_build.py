@@ -12,7 +12,7 @@ import pytest
 
 import fnn
 from fnn.choices import ConfigError, dotted
-from fnn.data import DataError, Dataset, Split
+from fnn.data import DataError, Dataset, Mixed, Split
 from fnn.experiment import build, build_loggers, check
 
 PICTURES = {"source": {"synthetic": {"shape": [4, 4, 1], "classes": 3, "size": 24}}}
