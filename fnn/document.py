@@ -77,11 +77,16 @@ def read(file: str | FilePath) -> Document:
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "it is no UTF-8 text"
         raise ConfigError((), f"{file}: cannot be read: {reason}") from None
+    return parse(text, str(file))
+
+
+def parse(text: str, source: str) -> Document:
+    """A config from its text, as in `read`; ``source`` is what messages call it."""
     lines: dict[Path, int] = {}
-    tree = _parse(text, str(file), lines)
+    tree = _parse(text, source, lines)
     if not isinstance(tree, dict):
-        raise ConfigError((), f"{file}: expected a mapping of sections such as model, data, train")
-    return Document(tree, str(file), lines)
+        raise ConfigError((), f"{source}: expected a mapping of sections such as model, data, train")
+    return Document(tree, source, lines)
 
 
 def override(document: Document, texts: Iterable[str], first_argument: Callable[[str], str | None]) -> None:

@@ -19,6 +19,7 @@ from fnn.commands.surroundings import surroundings
 from fnn.data import Dataset
 from fnn.document import write
 from fnn.experiment import Experiment, Parts, build, build_loggers
+from fnn.experiment.saved import metadata_of
 from fnn.experiment.size import check_size
 from fnn.layer import Layer, Params, State, name_key
 from fnn.training import (
@@ -215,7 +216,9 @@ def _run(
         if checkpoints is not None:
             checkpoints.close()
     raw = None if experiment.train.ema is None else result.train_state.params
-    _write(out, WEIGHTS, save_weights(params, state, _metadata(config, parts), raw))
+    _write(
+        out, WEIGHTS, save_weights(params, state, metadata_of(config, parts.dataset, parts.normalizer), raw)
+    )
     seconds = {
         "total": time.perf_counter() - begin,
         "compile": result.compile_seconds,
@@ -377,17 +380,6 @@ def _answers(outputs: np.ndarray, classes: tuple[str, ...] | None) -> list[Any]:
 
 def _position(log: list[dict[str, Any]]) -> dict[str, Any]:
     return {name: log[-1][name] if log else 0 for name in ("step", "epoch")}
-
-
-def _metadata(config: str, parts: Parts) -> dict[str, str]:
-    """What the weights file says of itself: the config, the classes, the normalisation."""
-    found = {"config": config}
-    if parts.dataset.classes is not None:
-        found["classes"] = to_json(parts.dataset.classes)
-    if parts.normalizer is not None:
-        mean, std = parts.normalizer.mean, parts.normalizer.std
-        found["normalize"] = to_json({"mean": np.ravel(mean).tolist(), "std": np.ravel(std).tolist()})
-    return found
 
 
 def _write(out: RunFolder | None, name: str, content: str | bytes) -> None:

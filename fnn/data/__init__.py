@@ -24,6 +24,7 @@ from fnn.data.cifar_files import cifar10, cifar100
 from fnn.data.dataset import DataError, Dataset, Split
 from fnn.data.files import data_roots
 from fnn.data.idx_files import idx, mnist
+from fnn.data.preprocessing import Preprocessing
 from fnn.data.published import Download, download, verify
 
 __all__ = [
@@ -33,6 +34,7 @@ __all__ = [
     "Download",
     "Mixed",
     "Normalizer",
+    "Preprocessing",
     "Split",
     "arrays",
     "cifar10",

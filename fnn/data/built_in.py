@@ -8,6 +8,7 @@ from typing import Literal
 import numpy as np
 
 from fnn.data.dataset import MOST_CLASSES, Dataset, Split
+from fnn.data.preprocessing import Preprocessing
 from fnn.machine import in_bytes, memory
 from fnn.registry import register
 
@@ -50,7 +51,12 @@ def digits(split: Literal["stratified", "last"] = "stratified") -> Dataset:
     else:
         raise ValueError(f"digits: expected the split stratified or last, got {split!r}")
     whole = Split(values.astype(np.uint8).reshape(-1, 8, 8, 1), labels.astype(np.int32))
-    return Dataset(whole.rows(train), whole.rows(test), classes=tuple("0123456789"))
+    return Dataset(
+        whole.rows(train),
+        whole.rows(test),
+        classes=tuple("0123456789"),
+        preprocessing=Preprocessing((8, 8), channels=1, white=16.0),
+    )
 
 
 @register(group="source")

@@ -6,6 +6,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from fnn.data.preprocessing import Preprocessing
+
 MOST_CLASSES = 1 << 16
 """A class index beyond this is a value that was stored as a whole number."""
 
@@ -70,6 +72,8 @@ class Dataset:
         validation: What choices are compared on; see `hold_out`.
         predict: Examples without a target.
         classes: The name of each class index, or ``None`` for regression.
+        preprocessing: How a picture becomes such an example, apart from its normalisation, where that is not
+            plain from the examples.
 
     Raises:
         DataError: The training part is empty or without targets, the parts' examples differ in
@@ -81,6 +85,7 @@ class Dataset:
     validation: Split | None = None
     predict: Split | None = None
     classes: tuple[str, ...] | None = None
+    preprocessing: Preprocessing | None = None
 
     def __post_init__(self) -> None:
         if not len(self.train) or self.train.targets is None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -55,18 +56,39 @@ def load_weights(file: str | Path, params: Any, state: Any) -> tuple[Params, Sta
         WeightsError: The file is no safetensors file, or differs from the model; every missing, extra and
             misshaped tensor is listed. No tensor is read before all agree.
     """
+    wanted = paths({"params": params, "state": state})
+    with open_tensors(file) as tensors:
+        _compare(file, tensors, {name: _form(leaf) for name, leaf in wanted.items()})
+        tree = from_paths({name: tensors.get_tensor(name) for name in wanted})
+    return tree.get("params", {}), tree.get("state", {})
+
+
+def read_metadata(file: str | Path) -> dict[str, str]:
+    """What a safetensors file says of itself.
+
+    Raises:
+        WeightsError: The file is no safetensors file.
+    """
+    with open_tensors(file) as tensors:
+        return dict(tensors.metadata() or {})
+
+
+@contextmanager
+def open_tensors(file: str | Path) -> Iterator[Any]:
+    """A safetensors file, open for reading.
+
+    Raises:
+        WeightsError: There is none, or it is of another format or damaged.
+    """
     if not os.path.isfile(file):  # to open a pipe is to wait for whoever writes to it
         found = "something else" if os.path.exists(file) else "none"
         raise WeightsError(f"{file}: expected a safetensors file, found {found}")
-    wanted = paths({"params": params, "state": state})
     try:
         with safe_open(file, framework="numpy") as tensors:
-            _compare(file, tensors, {name: _form(leaf) for name, leaf in wanted.items()})
-            tree = from_paths({name: tensors.get_tensor(name) for name in wanted})
+            yield tensors
     except (OSError, SafetensorError) as error:
         found = _other_format(file) or f"cannot be read as safetensors: {error}"
         raise WeightsError(f"{file}: {found}") from None
-    return tree.get("params", {}), tree.get("state", {})
 
 
 def _compare(file: str | Path, tensors: Any, wanted: dict[str, str]) -> None:

@@ -349,6 +349,7 @@ def test_a_mixed_step_descends_the_mixed_loss_and_measures_against_its_own_targe
     np.testing.assert_allclose(again, loss, rtol=1e-5)
 
 
+@pytest.mark.cpu
 def test_the_first_state_is_the_models_own():
     made = recipe()
     state = initial_state(made, jax.random.key(3), INPUTS)

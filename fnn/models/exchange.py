@@ -1,0 +1,167 @@
+"""A model's weights in the names and layouts of other libraries."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import jax
+import numpy as np
+
+from fnn.layer import Params, State
+from fnn.trees import from_paths, near, paths
+
+Rule = tuple[str, str | Callable[[re.Match[str]], str]]
+"""A regular expression and what takes the place of what it fits."""
+
+LEAVES = {"kernel": "weight", "scale": "weight", "mean": "running_mean", "var": "running_var"}
+"""How PyTorch calls what its modules hold; a name that is not here is the same."""
+COUNTER = "num_batches_tracked"
+"""PyTorch counts the batches of a BatchNorm; nothing depends on it."""
+MOST_EXTRA = 20
+"""How many tensors that the model has not are named; a file may hold millions."""
+
+
+class ExchangeError(ValueError):
+    """Weights from outside do not fit the model."""
+
+
+@dataclass(frozen=True)
+class Naming:
+    """How another library names and lays out the tensors of a model.
+
+    By default a tensor bears our path with dots, and PyTorch's names of what a module holds: ``conv1/kernel``
+    is ``conv1.weight``. Kernels are kept as ``(out, in, *space)``, those of dense layers as ``(out, in)``.
+
+    Attributes:
+        rules: What changes the default names into theirs, one substitution after the other.
+        flattened: By the path of a dense layer that follows a flattening: height, width and channels of what
+            is flattened. They keep channels first, and so flatten in another order.
+        shapes: By a regular expression that fits the whole of their name: their shape, from the default one.
+    """
+
+    rules: tuple[Rule, ...] = ()
+    flattened: Mapping[str, tuple[int, int, int]] = field(default_factory=dict)
+    shapes: tuple[tuple[str, Callable[[tuple[int, ...]], tuple[int, ...]]], ...] = ()
+
+    def name(self, path: str) -> str:
+        r"""Their name of the tensor at our path.
+
+        Example:
+            >>> Naming(rules=((r"^block(\d)", r"layer\1"),)).name("block1/conv1/kernel")
+            'layer1.conv1.weight'
+        """
+        *modules, leaf = path.split("/")
+        name = ".".join((*modules, LEAVES.get(leaf, leaf)))
+        for pattern, replacement in self.rules:
+            name = re.sub(pattern, replacement, name)
+        return name
+
+
+def from_foreign(
+    naming: Naming, tensors: Mapping[str, np.ndarray], params: Params, state: State
+) -> tuple[Params, State]:
+    """A model's params and state from another library's tensors.
+
+    Args:
+        naming: How the library names and keeps them.
+        tensors: By their names.
+        params, state: What the model has, as arrays or shapes.
+
+    Raises:
+        ExchangeError: Tensors are missing, superfluous, of another shape, or not of floating point; all are
+            named.
+
+    Example:
+        >>> import jax, jax.numpy as jnp, numpy as np, fnn
+        >>> from fnn.models.exchange import Naming, from_foreign
+        >>> params, state = fnn.serial(head=fnn.dense(2)).init(jax.random.key(0), jnp.ones((1, 3)))
+        >>> theirs = {"head.weight": np.ones((2, 3), np.float32), "head.bias": np.ones(2, np.float32)}
+        >>> from_foreign(Naming(), theirs, params, state)[0]["head"]["kernel"].shape
+        (3, 2)
+    """
+    wanted = {path: _Layout.of(naming, path, leaf) for path, leaf in _all(params, state).items()}
+    names = {layout.name for layout in wanted.values()}
+    problems = [p for layout in wanted.values() if (p := layout.problem(tensors))]
+    extra = [n for n in tensors if n not in names and not n.endswith(COUNTER)]
+    problems += [f"unknown {name}; nearest: {near(name, names, 1)}" for name in extra[:MOST_EXTRA]]
+    if len(extra) > MOST_EXTRA:
+        problems.append(f"and {len(extra) - MOST_EXTRA} more unknown")
+    if problems:
+        raise ExchangeError("the tensors do not fit the model: " + "; ".join(problems))
+    tree = from_paths({path: layout.read(tensors[layout.name]) for path, layout in wanted.items()})
+    return tree.get("params", {}), tree.get("state", {})
+
+
+def to_foreign(naming: Naming, params: Params, state: State) -> dict[str, np.ndarray]:
+    """A model's params and state as another library's tensors: the inverse of `from_foreign`.
+
+    Example:
+        >>> import jax, jax.numpy as jnp, fnn
+        >>> from fnn.models.exchange import Naming, to_foreign
+        >>> params, state = fnn.serial(stem=fnn.conv(8, 3)).init(jax.random.key(0), jnp.ones((1, 9, 9, 1)))
+        >>> {name: tensor.shape for name, tensor in to_foreign(Naming(), params, state).items()}
+        {'stem.bias': (8,), 'stem.weight': (8, 1, 3, 3)}
+    """
+    leaves = _all(params, state)
+    layouts = {path: _Layout.of(naming, path, leaf) for path, leaf in leaves.items()}
+    return {layouts[path].name: layouts[path].write(np.asarray(leaf)) for path, leaf in leaves.items()}
+
+
+@dataclass(frozen=True)
+class _Layout:
+    """One tensor, here and there."""
+
+    name: str
+    shape: tuple[int, ...]
+    split: tuple[int, ...]
+    order: tuple[int, ...]
+    theirs: tuple[int, ...]
+
+    @classmethod
+    def of(cls, naming: Naming, path: str, leaf: Any) -> _Layout:
+        """``split`` is our shape with the flattened axis taken apart, ``order`` of its axes is theirs."""
+        place = path.split("/", 1)[1]
+        name = naming.name(place)
+        shape = split = tuple(leaf.shape)
+        order = tuple(range(len(shape)))
+        if path.endswith("/kernel") or place == "kernel":
+            last = len(shape) - 1
+            order = (last, last - 1, *range(last - 1))
+            flattened = naming.flattened.get(place.rpartition("/")[0])
+            if flattened is not None:
+                split, order = (*flattened, shape[1]), (3, 2, 0, 1)
+        theirs = tuple(split[axis] for axis in order)
+        if split != shape:
+            theirs = (shape[1], shape[0])
+        for pattern, change in naming.shapes:
+            if re.fullmatch(pattern, name):
+                theirs = change(theirs)
+        return cls(name, shape, split, order, theirs)
+
+    def problem(self, tensors: Mapping[str, np.ndarray]) -> str | None:
+        """What is wrong with what is there, or None."""
+        if self.name not in tensors:
+            return f"missing {self.name}"
+        found = tensors[self.name]
+        if tuple(found.shape) != self.theirs:
+            return f"{self.name}: expected the shape {list(self.theirs)}, got {list(found.shape)}"
+        if not jax.numpy.issubdtype(found.dtype, jax.numpy.floating):
+            return f"{self.name}: expected floating-point numbers, got {found.dtype}"
+        return None
+
+    def read(self, tensor: np.ndarray) -> np.ndarray:
+        """Theirs as ours, in float32."""
+        split = tensor.reshape([self.split[axis] for axis in self.order])
+        ours = split.transpose(np.argsort(self.order)).reshape(self.shape)
+        return np.ascontiguousarray(ours, np.float32)
+
+    def write(self, array: np.ndarray) -> np.ndarray:
+        """Ours as theirs."""
+        return np.ascontiguousarray(array.reshape(self.split).transpose(self.order).reshape(self.theirs))
+
+
+def _all(params: Params, state: State) -> dict[str, Any]:
+    return paths({"params": params, "state": state})
