@@ -329,7 +329,7 @@ def test_one_of_holds_augmentations_with_their_arguments():
         ([{"one_of": ["flip", "mixupp"]}], (0, "one_of", 1), "unknown augmentation 'mixupp'; nearest: mixup"),
         ([{"one_of": [{"mixup": {"alfa": 1}}]}], (0, "one_of", 0, "mixup", "alfa"), "nearest: alpha"),
         ([{"one_of": [{"mixup": 0}]}], (0, "one_of", 0, "mixup"), "mixup: expected alpha above 0"),
-        ([{"one_of": "mixup"}], (0, "one_of"), "expected a valid list, got 'mixup'"),
+        ([{"one_of": "mixup"}], (0, "one_of"), "expected a valid array, got 'mixup'"),
         ([{"one_of": []}], (0, "one_of"), "one_of: expected one augmentation or more, got none"),
         (["mixup", "flip", "cutmix"], (), "expected one augmentation that mixes examples, got a second one"),
         ([{"random_resized_crop": {"scale": [0.5]}}], (0, "random_resized_crop", "scale"), "expected more"),

@@ -68,9 +68,9 @@ def random_erasing(
     Example:
         >>> import jax, jax.numpy as jnp
         >>> from fnn.data import random_erasing
-        >>> images = random_erasing(1.0, value="noise")(jax.random.key(0), jnp.full((5, 32, 32, 3), 255.0))
-        >>> 0.02 < float((images < 255).mean()) < 0.33
-        True
+        >>> augment = random_erasing(0.25, value="noise")
+        >>> jax.eval_shape(augment, jax.random.key(0), jnp.ones((64, 32, 32, 3))).shape
+        (64, 32, 32, 3)
 
     Source: Zhong, Zheng, Kang, Li and Yang, "Random erasing data augmentation" (2017).
     """

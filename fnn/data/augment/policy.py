@@ -46,8 +46,9 @@ def randaugment(n: int = 2, magnitude: float = 9, white: float = 255) -> Augment
     Example:
         >>> import jax, jax.numpy as jnp
         >>> from fnn.data import randaugment
-        >>> randaugment(n=1, magnitude=5)(jax.random.key(0), jnp.ones((2, 8, 8, 3))).shape
-        (2, 8, 8, 3)
+        >>> augment = randaugment(n=2, magnitude=9)
+        >>> jax.eval_shape(augment, jax.random.key(0), jnp.ones((64, 32, 32, 3))).shape
+        (64, 32, 32, 3)
 
     Source: Cubuk, Zoph, Shlens and Le, "RandAugment: practical automated data augmentation with a
     reduced search space" (2019).

@@ -36,7 +36,7 @@ def random_resized_crop(
     Example:
         >>> import jax, jax.numpy as jnp
         >>> from fnn.data import random_resized_crop
-        >>> random_resized_crop()(jax.random.key(0), jnp.ones((5, 32, 32, 3))).shape
+        >>> jax.eval_shape(random_resized_crop(), jax.random.key(0), jnp.ones((5, 32, 32, 3))).shape
         (5, 32, 32, 3)
 
     Source: Szegedy et al., "Going deeper with convolutions" (2014), section 6.
