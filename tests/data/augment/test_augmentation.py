@@ -54,6 +54,7 @@ def test_one_of_chooses_as_often_as_the_weights_say_and_for_the_whole_batch():
     assert abs(counts[0] - 100) < 5 * np.sqrt(400 * 0.25 * 0.75)
 
 
+@pytest.mark.slow
 def test_by_default_all_are_as_often():
     chosen = jax.vmap(lambda key: draw_choice(key, np.full(4, 0.25)))(jax.random.split(KEY, 4000))
     assert np.abs(np.bincount(chosen, minlength=4) - 1000).max() < 5 * np.sqrt(4000 * 0.25 * 0.75)

@@ -32,7 +32,8 @@ def test_adjusting_agrees_with_pillow_but_for_rounding(name, channels):
     pictures = PICTURES if channels == 3 else PICTURES[..., 0]
     pairs = zip(pictures, FACTORS, strict=True)
     wanted = np.stack([theirs(Image.fromarray(p)).enhance(f) for p, f in pairs])
-    got = np.asarray(ours(IMAGES[..., :channels], jnp.array(FACTORS), 255))
+    adjust = jax.jit(lambda images, factors: ours(images, factors, 255))
+    got = np.asarray(adjust(IMAGES[..., :channels], jnp.array(FACTORS)))
     np.testing.assert_allclose(got, wanted.reshape(got.shape).astype(np.float32), atol=1.5)
     np.testing.assert_allclose(got[2], PICTURES[2, ..., :channels], atol=1e-4)
 
@@ -53,7 +54,7 @@ def test_the_hue_is_turned_as_by_colorsys():
         for place in np.ndindex(11, 13):
             h, s, v = colorsys.rgb_to_hsv(*np.asarray(images[i][place], np.float64) / 255)
             wanted[i][place] = colorsys.hsv_to_rgb((h + turn) % 1, s, v)
-    got = colour.adjust_hue(images, jnp.array(turns), 255)
+    got = jax.jit(lambda images, turns: colour.adjust_hue(images, turns, 255))(images, jnp.array(turns))
     np.testing.assert_allclose(got / 255, wanted, atol=1e-4)
 
 

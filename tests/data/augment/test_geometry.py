@@ -64,14 +64,14 @@ def test_rotate_agrees_with_scipy():
     degrees = np.asarray(draw_angles(KEY, len(IMAGES), 30))
     pairs = zip(IMAGES, degrees, strict=True)
     wanted = [ndimage.rotate(im, d, reshape=False, order=1, mode="grid-constant") for im, d in pairs]
-    np.testing.assert_allclose(rotate(30)(KEY, IMAGES), wanted, atol=1e-5)
+    np.testing.assert_allclose(jax.jit(rotate(30))(KEY, IMAGES), wanted, atol=1e-5)
 
 
 def test_warp_agrees_with_scipy():
     """Any affine map, also one that leaves the image far behind."""
     matrices = np.random.default_rng(1).normal(size=(6, 2, 3)).astype(np.float32) * [[1, 1, 3]]
     matrices[5, :, 2] = 1e9
-    for image, matrix, got in zip(IMAGES, matrices, warp(IMAGES, jnp.asarray(matrices)), strict=True):
+    for image, matrix, got in zip(IMAGES, matrices, jax.jit(warp)(IMAGES, matrices), strict=True):
         middle = np.array([3.0, 4.0])
         offset = matrix[:, 2] + middle - matrix[:, :2] @ middle
         channels = [
@@ -83,7 +83,7 @@ def test_warp_agrees_with_scipy():
 
 def test_rotate_by_quarters_agrees_with_numpy():
     square = jnp.asarray(IMAGES[:5, :, :7])
-    turned = turn(square, jnp.array([0.0, 90.0, 180.0, -90.0, 270.0]))
+    turned = jax.jit(turn)(square, jnp.array([0.0, 90.0, 180.0, -90.0, 270.0]))
     wanted = [np.rot90(image, quarters) for image, quarters in zip(square, (0, 1, 2, 3, 3), strict=True)]
     np.testing.assert_allclose(turned, wanted, atol=1e-5)
 

@@ -44,7 +44,7 @@ ALL = {
     "one_of": one_of([mixup(), cutmix()]),
     "compose": compose([shift(1), flip(), rotate(5.0), cutout(3)]),
 }
-QUICK = ["shift", "mixup"]
+QUICK = ["mixup"]
 EACH = pytest.mark.parametrize(
     "name", [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in ALL]
 )

@@ -12,6 +12,7 @@ from fnn.data import cutmix, mixup
 from fnn.data.augment.mixing import beta_quantiles, blend, draw_partners, draw_patches, draw_shares, paste
 
 KEY = jax.random.key(0)
+_draw_shares = jax.jit(draw_shares, static_argnums=1)
 IMAGES = np.random.default_rng(0).integers(0, 256, (6, 7, 9, 3)).astype(np.float32)
 PARTNER = np.array([2, 3, 1, 0, 4, 5], np.int32)
 SHARE = np.array([0, 0.25, 0.5, 0.9, 1, 0.3], np.float32)
@@ -21,7 +22,7 @@ SHARE = np.array([0, 0.25, 0.5, 0.9, 1, 0.3], np.float32)
     "inputs", [IMAGES, *(pytest.param(IMAGES[:, 0, 0, :end], marks=pytest.mark.slow) for end in (1, 3))]
 )
 def test_mixup_is_the_papers_formula_for_any_shape(inputs):
-    mixed = blend(jnp.asarray(inputs), jnp.asarray(PARTNER), jnp.asarray(SHARE))
+    mixed = jax.jit(blend)(jnp.asarray(inputs), jnp.asarray(PARTNER), jnp.asarray(SHARE))
     share = SHARE.reshape(6, *[1] * (inputs.ndim - 1))
     np.testing.assert_allclose(mixed.inputs, share * inputs + (1 - share) * inputs[PARTNER], rtol=1e-6)
     np.testing.assert_array_equal(mixed.partner, PARTNER)
@@ -35,7 +36,7 @@ def test_cutmix_pastes_a_box_and_counts_the_pixels_that_stay():
         rows, columns = slice(max(top, 0), top + height), slice(left, left + width)
         wanted[i, rows, columns] = IMAGES[PARTNER[i], rows, columns]
         share.append(1 - IMAGES[i, rows, columns, 0].size / 63)
-    mixed = paste(jnp.asarray(IMAGES), jnp.asarray(PARTNER), jnp.asarray(boxes))
+    mixed = jax.jit(paste)(jnp.asarray(IMAGES), jnp.asarray(PARTNER), jnp.asarray(boxes))
     np.testing.assert_array_equal(mixed.inputs, wanted)
     np.testing.assert_allclose(mixed.share, share, atol=1e-6)
     np.testing.assert_array_equal(mixed.partner, PARTNER)
@@ -50,9 +51,12 @@ def by_its_authors(rng, size, share):
     return y - rows, x - columns, 2 * rows, 2 * columns
 
 
-@pytest.mark.parametrize("share", [0.0, 0.3, 0.99, 1.0])
+@pytest.mark.parametrize(
+    "share", [0.3, *(pytest.param(share, marks=pytest.mark.slow) for share in (0.0, 0.99, 1.0))]
+)
 def test_patches_are_drawn_as_by_the_authors(share):
-    boxes = np.asarray(draw_patches(KEY, (16, 20), jnp.full(3000, share, jnp.float32)))
+    draw = jax.jit(lambda shares: draw_patches(KEY, (16, 20), shares))
+    boxes = np.asarray(draw(jnp.full(3000, share, jnp.float32)))
     rng = np.random.default_rng(0)
     wanted = np.array([by_its_authors(rng, (16, 20), np.float32(share)) for _ in range(3000)])
     np.testing.assert_array_equal(boxes[:, 2:], wanted[:, 2:])
@@ -63,7 +67,7 @@ def test_patches_are_drawn_as_by_the_authors(share):
 
 @pytest.mark.parametrize("alpha", [0.2, 1.0, 8.0])
 def test_shares_are_beta_distributed(alpha):
-    shares = draw_shares(KEY, 4000, beta_quantiles(alpha), 1.0)
+    shares = _draw_shares(KEY, 4000, beta_quantiles(alpha), 1.0)
     assert stats.kstest(np.asarray(shares, np.float64), stats.beta(alpha, alpha).cdf).pvalue > 1e-3
 
 
@@ -75,9 +79,9 @@ def test_shares_of_an_extreme_alpha_are_numbers(alpha):
 
 
 def test_an_example_is_mixed_with_its_probability():
-    shares = np.asarray(draw_shares(KEY, 4000, beta_quantiles(1.0), 0.3))
+    shares = np.asarray(_draw_shares(KEY, 4000, beta_quantiles(1.0), 0.3))
     assert abs((shares < 1).sum() - 1200) < 5 * np.sqrt(4000 * 0.3 * 0.7)
-    assert (np.asarray(draw_shares(KEY, 100, beta_quantiles(1.0), 0.0)) == 1).all()
+    assert (np.asarray(_draw_shares(KEY, 100, beta_quantiles(1.0), 0.0)) == 1).all()
 
 
 def test_partners_are_a_permutation_and_any_is_as_likely():

@@ -55,7 +55,8 @@ def done(sign):
     """Every operation on the one picture, in one call."""
     n = len(OPERATIONS)
     images = jnp.tile(PICTURE.astype(np.float32)[None], (n, 1, 1, 1))
-    return np.asarray(operate(images, jnp.arange(n), jnp.full(n, sign), LEVEL, 255.0))
+    compiled = jax.jit(operate, static_argnums=(3, 4))
+    return np.asarray(compiled(images, jnp.arange(n), jnp.full(n, sign), LEVEL, 255.0))
 
 
 @pytest.mark.parametrize("name", OPERATIONS)

@@ -27,7 +27,7 @@ def by_pillow(picture, box):
 
 def test_enlarge_agrees_with_pillow():
     boxes = np.array([[0, 0, 12, 17], [3, 2, 5, 9], [11, 16, 1, 1], [0, 4, 12, 1], [2, 0, 7, 17]])
-    enlarged = enlarge(jnp.asarray(PICTURES, jnp.float32), jnp.asarray(boxes))
+    enlarged = jax.jit(enlarge)(jnp.asarray(PICTURES, jnp.float32), jnp.asarray(boxes))
     wanted = [by_pillow(*pair) for pair in zip(PICTURES, boxes, strict=True)]
     np.testing.assert_allclose(enlarged, wanted, atol=2e-3)  # Pillow's own weights are rounded
     np.testing.assert_allclose(enlarged[0], PICTURES[0], atol=1e-4)
@@ -39,7 +39,7 @@ def test_a_crop_is_the_box_that_was_drawn_enlarged():
     boxes, fits = draw_boxes(KEY, 5, (12, 17), (0.08, 1), (3 / 4, 4 / 3))
     assert np.asarray(fits).all()
     wanted = [by_pillow(*pair) for pair in zip(PICTURES, np.asarray(boxes), strict=True)]
-    np.testing.assert_allclose(random_resized_crop()(KEY, images), wanted, atol=2e-3)
+    np.testing.assert_allclose(jax.jit(random_resized_crop())(KEY, images), wanted, atol=2e-3)
 
 
 @pytest.mark.parametrize(
