@@ -16,7 +16,15 @@ from jax import Array
 from fnn import optim
 from fnn.capture import capture, captured
 from fnn.choices import ConfigError, Path, call, find, plain, read_choice, shown
-from fnn.data import DataError, Dataset, Normalizer, compose, fit_normalizer, steps_per_epoch
+from fnn.data import (
+    Augmentation,
+    DataError,
+    Dataset,
+    Normalizer,
+    fit_normalizer,
+    steps_per_epoch,
+)
+from fnn.experiment.augmentation import build_augmentation
 from fnn.experiment.model import build_model
 from fnn.experiment.schema import DataSection, Experiment, TrainSection
 from fnn.layer import Layer, LayerError
@@ -38,7 +46,7 @@ class Parts:
         model: The layer.
         dataset: Its training, validation, test and prediction parts.
         normalizer: Fitted on the training part, or None.
-        augment: ``(key, inputs) -> inputs``, or None.
+        augment: ``(key, inputs) -> inputs``, which may mix them, or None.
         loss: ``(outputs, targets) -> losses``, one an example.
         penalty: ``params -> scalar``, the regulariser.
         metrics: By name.
@@ -55,7 +63,7 @@ class Parts:
     model: Layer
     dataset: Dataset
     normalizer: Normalizer | None
-    augment: Callable[[Array, Array], Array] | None
+    augment: Augmentation | None
     loss: Callable[[Array, Array], Array]
     penalty: Callable[[Any], Array]
     metrics: dict[str, Metric]
@@ -108,7 +116,7 @@ def _build(experiment: Experiment, model: Layer | None, data: Dataset | None) ->
         model=model,
         dataset=dataset,
         normalizer=fit_normalizer(dataset.train.inputs) if experiment.data.normalize else None,
-        augment=_augment(experiment.data.augment, inputs),
+        augment=build_augmentation(experiment.data.augment, inputs.shape),
         loss=loss,
         penalty=_penalty(train.l2, params),
         metrics=metrics,
@@ -259,24 +267,6 @@ def _metrics(choices: list[Any] | None, dataset: Dataset) -> dict[str, Metric]:
             raise ConfigError(path, f"{name} is there already, and a log has one figure of a name")
         metrics[name] = call(find(name, registry["metric"], "metric", path), name, arguments, path, plain)
     return metrics
-
-
-def _augment(choices: list[Any], inputs: jax.ShapeDtypeStruct) -> Callable[[Array, Array], Array] | None:
-    if not choices:
-        return None
-    steps = []
-    for i, choice in enumerate(choices):
-        name, arguments, path = read_choice(choice, ("data", "augment", i))
-        steps.append(
-            call(find(name, registry["augment"], "augmentation", path), name, arguments, path, plain)
-        )
-    augment: Callable[[Array, Array], Array] = compose(steps)
-    pictures = jax.ShapeDtypeStruct(inputs.shape, jnp.float32)
-    try:
-        jax.eval_shape(augment, jax.random.key(0), pictures)
-    except ValueError as error:
-        raise ConfigError(("data", "augment"), str(error)) from None
-    return augment
 
 
 def _penalty(l2: float | dict[str, float], params: Any) -> Callable[[Any], Array]:

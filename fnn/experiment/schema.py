@@ -36,7 +36,9 @@ class DataSection(Section):
         0.0, description="share of the training part that is kept for validation"
     )
     augment: list[Choice] = Field(
-        [], description="random changes of training pictures: shift, flip, crop, rotate, cutout"
+        [],
+        description="random changes of training pictures: shift, flip, crop, random_resized_crop, rotate, "
+        "color_jitter, randaugment, cutout, random_erasing, mixup, cutmix, one_of",
     )
     normalize: bool = Field(True, description="to mean 0 and variance 1 of the training part, by channel")
 

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import optax
 from jax import Array
 
+from fnn.data import Augmentation, Mixed
 from fnn.layer import Key, Layer, Params, State, name_key
 from fnn.losses import reduce
 from fnn.metrics import Metric
@@ -58,9 +59,11 @@ class Recipe:
         optimizer: A gradient transformation that takes ``value``, ``grad`` and ``value_fn``.
         loss: ``(outputs, targets) -> losses``, one an example.
         penalty: ``params -> scalar``, added to the loss.
-        metrics: Measured on the training batches, by name.
+        metrics: Measured on the training batches, by name; where examples are mixed, against the targets
+            of their own.
         normalize: ``inputs -> float32 inputs``.
-        augment: ``(key, float32 inputs) -> inputs``, in training, before normalising.
+        augment: ``(key, float32 inputs) -> inputs``, in training, before normalising; or it mixes the
+            examples of a batch, and with them their losses.
         dtype: The type of the activations.
         reduction: How the losses of a batch become one.
         ema: The decay of an average of the parameters; None: no average.
@@ -73,18 +76,15 @@ class Recipe:
     penalty: Callable[[Params], Array]
     metrics: Mapping[str, Metric]
     normalize: Callable[[Array], Array]
-    augment: Callable[[Key, Array], Array] | None = None
+    augment: Augmentation | None = None
     dtype: Any = jnp.float32
     reduction: Literal["mean", "sum"] = "mean"
     ema: float | None = None
     skip: bool = False
 
-    def prepare(self, inputs: Array, key: Key | None = None) -> Array:
-        """What the model sees of raw inputs; augmented if a key is given."""
-        x = inputs.astype(jnp.float32)
-        if key is not None and self.augment is not None:
-            x = self.augment(key, x)
-        return self.normalize(x).astype(self.dtype)
+    def prepare(self, inputs: Array) -> Array:
+        """What the model sees of raw inputs."""
+        return self.normalize(inputs.astype(jnp.float32)).astype(self.dtype)
 
     def evaluated(self, train_state: TrainState) -> Params:
         """The parameters that evaluation uses: the average, where there is one, or the optimiser's choice."""
@@ -96,6 +96,23 @@ class Recipe:
             average = optax.tree.bias_correction(total, self.ema, values)
             params = jax.tree.map(lambda a, p: jnp.where(values == 0, p, a), average, train_state.params)
         return params
+
+
+class Batch(NamedTuple):
+    """What the objective of a step takes beside the model's params and state.
+
+    Attributes:
+        inputs: What the model sees.
+        targets: Of each example.
+        key: The model's randomness.
+        partner, share: Where examples are mixed, with whom, and how much of each is its own: see `Mixed`.
+    """
+
+    inputs: Array
+    targets: Array
+    key: Key
+    partner: Array | None = None
+    share: Array | None = None
 
 
 def initial_state(recipe: Recipe, key: Key, inputs: Any) -> TrainState:
@@ -132,7 +149,7 @@ def make_step(
     def step(old: TrainState, inputs: Array, targets: Array, key: Key) -> tuple[TrainState, dict[str, Any]]:
         batch = prepare_batch(recipe, old.step, inputs, targets, key)
         compute = jax.value_and_grad(objective(recipe), has_aux=True)
-        (loss, (state, outputs)), gradient = compute(old.params, old.state, *batch)
+        (loss, (state, outputs)), gradient = compute(old.params, old.state, batch)
         updates, optimizer, params = descend(recipe, old, batch, loss, gradient)
         average = old.average
         if recipe.ema is not None:
@@ -154,29 +171,40 @@ def make_step(
     return step
 
 
-def prepare_batch(
-    recipe: Recipe, step: Array, inputs: Array, targets: Array, key: Key
-) -> tuple[Array, Array, Key]:
-    """What the objective of a step takes after the model's params and state: inputs, targets, a key."""
+def prepare_batch(recipe: Recipe, step: Array, inputs: Array, targets: Array, key: Key) -> Batch:
+    """The batch of a step, augmented, with the keys of that step."""
     key = jax.random.fold_in(key, step)
-    return recipe.prepare(inputs, name_key(key, "augment")), targets, name_key(key, "model")
+    own = name_key(key, "model")
+    if recipe.augment is None:
+        return Batch(recipe.prepare(inputs), targets, own)
+    augmented = recipe.augment(name_key(key, "augment"), inputs.astype(jnp.float32))
+    if isinstance(augmented, Mixed):
+        return Batch(recipe.prepare(augmented.inputs), targets, own, augmented.partner, augmented.share)
+    return Batch(recipe.prepare(augmented), targets, own)
+
+
+def losses(recipe: Recipe, outputs: Array, batch: Batch) -> Array:
+    """The loss of each example; of a mixed one it is mixed, too."""
+    own = recipe.loss(outputs, batch.targets)
+    if batch.partner is None or batch.share is None:
+        return own
+    share = batch.share.astype(own.dtype)
+    return share * own + (1 - share) * recipe.loss(outputs, batch.targets[batch.partner])
 
 
 def objective(recipe: Recipe) -> Callable[..., tuple[Array, tuple[State, Array]]]:
-    """What is differentiated: ``(params, state, x, targets, key) -> (loss, (state, outputs))``."""
+    """What is differentiated: ``(params, state, batch) -> (loss, (state, outputs))``."""
 
-    def compute(
-        params: Params, state: State, x: Array, targets: Array, key: Key
-    ) -> tuple[Array, tuple[State, Array]]:
-        outputs, state = recipe.model.apply(params, state, x, key=key, train=True)
-        loss = reduce(recipe.loss(outputs, targets), recipe.reduction) + recipe.penalty(params)
+    def compute(params: Params, state: State, batch: Batch) -> tuple[Array, tuple[State, Array]]:
+        outputs, state = recipe.model.apply(params, state, batch.inputs, key=batch.key, train=True)
+        loss = reduce(losses(recipe, outputs, batch), recipe.reduction) + recipe.penalty(params)
         return loss, (state, outputs)
 
     return compute
 
 
 def descend(
-    recipe: Recipe, old: TrainState, batch: tuple[Array, Array, Key], loss: Array, gradient: Any
+    recipe: Recipe, old: TrainState, batch: Batch, loss: Array, gradient: Any
 ) -> tuple[Any, Any, Params]:
     """What the optimiser makes of a gradient: updates, its own state, the new parameters."""
     compute = objective(recipe)
@@ -186,7 +214,7 @@ def descend(
         old.params,
         value=loss,
         grad=gradient,
-        value_fn=lambda params: compute(params, old.state, *batch)[0],
+        value_fn=lambda params: compute(params, old.state, batch)[0],
     )
     return updates, optimizer, optax.apply_updates(old.params, updates)
 

@@ -117,6 +117,7 @@ EVERYTHING = {
     "model": ["flatten", *MODEL],
     "optimizer": {"adamw": {"learning_rate": COSINE, "weight_decay": 1e-2}},
 }
+MIXED = {"source": PICTURES, "augment": ["flip", {"one_of": [{"mixup": 0.4}, "cutmix"]}]}
 HELD_OUT = {"source": FEATURES, "validation": 0.3}
 BEST = {"best": {"max": "accuracy"}, "patience": 2, "epochs": 5}
 
@@ -129,6 +130,7 @@ FAST = {
         {"data": HELD_OUT, "model": MODEL, "train": {"execution": {"mode": "step"}, **BEST}},
         [6, 3],
     ),
+    "mixed examples": ({"data": MIXED, "model": ["flatten", *MODEL], "train": {"ema": 0.9}}, [8, 3]),
     "bfloat16": ({"model": MODEL, "precision": "bfloat16"}, [4]),
     "an optimiser that evaluates elsewhere": (
         {"optimizer": {"schedule_free": {"base_optimizer": {"sgd": 0.05}, "learning_rate": 0.05}}},
