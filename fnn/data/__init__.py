@@ -8,7 +8,7 @@ from fnn.data.cifar_files import cifar10, cifar100
 from fnn.data.dataset import DataError, Dataset, Split
 from fnn.data.files import data_roots
 from fnn.data.idx_files import idx, mnist
-from fnn.data.image_folder import image_folder
+from fnn.data.image_folders import image_folder
 from fnn.data.on_disk import OnDisk
 from fnn.data.preprocessing import Preprocessing
 from fnn.data.published import Download, download, verify

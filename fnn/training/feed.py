@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import math
 import threading
 from collections.abc import Generator
 from dataclasses import dataclass
@@ -60,8 +59,8 @@ class Plan:
 class Feed(Protocol):
     """Does steps on the examples that a plan gives them."""
 
-    def limit(self, step: int) -> float:
-        """The step that a call which begins after this one must not go beyond."""
+    def limit(self, step: int) -> int:
+        """The step that a call which begins after this one must not go beyond; an epoch's end, if not all."""
 
     def advance(self, train_state: TrainState, step: int, count: int) -> tuple[TrainState, list[Any]]:
         """Do the steps after this one, ``count`` of them; see `fnn.training.advance.Advance`."""
@@ -113,7 +112,7 @@ class _Resident:
         self.block, self.order = 0, plan.orders(0, together)
         self.run = compile_steps(mode, recipe, train_state, self.order, data, key)
 
-    def limit(self, step: int) -> float:
+    def limit(self, step: int) -> int:
         return (step // self.span + 1) * self.span
 
     def advance(self, train_state: TrainState, step: int, count: int) -> tuple[TrainState, list[Any]]:
@@ -145,8 +144,8 @@ class _Streamed:
         self.reading = self._read(0)
         self.next: Any = None
 
-    def limit(self, step: int) -> float:
-        return math.inf
+    def limit(self, step: int) -> int:
+        return (step // self.plan.steps_per_epoch + 1) * self.plan.steps_per_epoch
 
     def advance(self, train_state: TrainState, step: int, count: int) -> tuple[TrainState, list[Any]]:
         if step != self.step:  # the run begins, or goes on from a checkpoint
