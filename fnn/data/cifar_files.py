@@ -1,4 +1,4 @@
-"""CIFAR-10 and CIFAR-100, from their binary form (https://www.cs.toronto.edu/~kriz/cifar.html) or class folders."""
+"""CIFAR-10 and CIFAR-100: https://www.cs.toronto.edu/~kriz/cifar.html, in binary form or in class folders."""
 
 from __future__ import annotations
 
