@@ -98,12 +98,13 @@ def _labelled(folder: Path, present: tuple[str, ...], classes: tuple[str, ...]) 
 
 def _folders(folder: Path) -> tuple[str, ...]:
     """The names of the folders in a folder, in order."""
+    if not os.path.isdir(folder):
+        found = "something else" if os.path.exists(folder) else "none"
+        wanted = "expected a folder of pictures, or a table of them that ends in .csv"
+        raise DataError(f"{folder}: {wanted}, found {found}; set data.path to it")
     try:
         with os.scandir(folder) as entries:
             return tuple(sorted(e.name for e in entries if e.is_dir() and not e.name.startswith(".")))
-    except FileNotFoundError:
-        wanted = "expected a folder of pictures, or a table of them that ends in .csv"
-        raise DataError(f"{folder}: {wanted}, found none; set data.path to it") from None
     except OSError as error:
         _unreadable(error)
 
@@ -144,6 +145,8 @@ def in_table(table: Path) -> Found:
         DataError: The table is damaged, a picture is not there, or a label is none of the training part's;
             the message starts with ``file:line``.
     """
+    if not os.path.isfile(table):
+        raise DataError(f"{table}: expected a table of pictures, found none; set data.path to it")
     try:
         with table.open(newline="", encoding="utf-8-sig") as stream:
             rows = list(_rows(table, records(table, csv.reader(stream, strict=True))))

@@ -133,7 +133,7 @@ def test_a_table_that_is_wrong_is_named_with_the_line(root, content, message):
 
 
 def test_a_missing_table_is_named(tmp_path):
-    with pytest.raises(DataError, match=r"none\.csv: expected a table in UTF-8, cannot read it: .*No such"):
+    with pytest.raises(DataError, match=r"none\.csv: expected a table of pictures, found none; set data"):
         image_folder(tmp_path / "none.csv")
 
 
@@ -175,8 +175,11 @@ def test_no_folder_and_no_pictures_are_named(tmp_path):
     save(tmp_path / "1.png")
     with pytest.raises(DataError, match="expected a folder of pictures for each class, found none"):
         image_folder(tmp_path)
-    with pytest.raises(DataError, match=r"1\.png: expected a folder of pictures, cannot read it: Not a dir"):
+    with pytest.raises(DataError, match=r"1\.png: expected a folder of pictures, or .* found something else"):
         image_folder(tmp_path / "1.png")
+    for path in ("a\0b", "\ud800"):
+        with pytest.raises(DataError, match=r"found none; set data\.path"):
+            image_folder(path)
 
 
 def test_a_class_whose_name_is_no_text_is_refused(root):
