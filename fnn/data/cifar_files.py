@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Literal
 
@@ -95,12 +96,12 @@ def _locate(source: str, files: list[str], folders: list[Path], public_name: str
         DataError: There is neither; the line names both.
     """
     get = how_to_get(f"{public_name}, binary version", source)
-    form = "class folders do as well, train/<class>/*.png and test/<class>/*.png"
+    form = "class folders do as well, train/CLASS/*.png and test/CLASS/*.png"
     try:
         return locate(source, files, folders, f"{form}; {get}")
     except DataError:
         for folder in folders:
-            if (folder / "train").is_dir() and (folder / "test").is_dir():
+            if all(os.path.isdir(folder / part) for part in ("train", "test")):
                 return folder
         raise
 

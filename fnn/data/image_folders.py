@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
@@ -83,7 +84,8 @@ def image_folder(
         return preparing.prepare(read_picture(file, channels, least=longer))
 
     place = expand(path)
-    found = in_table(place) if place.suffix.lower() == ".csv" and not place.is_dir() else in_folders(place)
+    is_table = place.suffix.lower() == ".csv" and not os.path.isdir(place)
+    found = in_table(place) if is_table else in_folders(place)
     return read_dataset(place, found, read, (height, width, channels), stream, preparing)
 
 

@@ -177,7 +177,7 @@ def test_no_folder_and_no_pictures_are_named(tmp_path):
         image_folder(tmp_path)
     with pytest.raises(DataError, match=r"1\.png: expected a folder of pictures, or .* found something else"):
         image_folder(tmp_path / "1.png")
-    for path in ("a\0b", "\ud800"):
+    for path in ("a\0b", "\ud800", "x" * 300):
         with pytest.raises(DataError, match=r"found none; set data\.path"):
             image_folder(path)
 
