@@ -32,7 +32,7 @@ SUFFIXES = frozenset(suffix for suffixes in FORMATS.values() for suffix in suffi
 """The endings, in lower case, of files that are taken for pictures in a folder."""
 MOST_PIXELS = 89_478_485
 """A picture of more is refused before it is decoded: a quarter of a GiB, Pillow's own bound for a warning."""
-_GAP = 2  # decoded at twice the size needed: scaled down from there a picture is as from its full size
+_GAP = 4  # scaled down from four times the size needed, a value is off by 2 of 255 at most; from twice, by 27
 _GREY, _COLOUR = 1, 3
 _opening = threading.Lock()
 
@@ -49,8 +49,8 @@ def read_picture(path: FilePath, channels: int, *, least: int | None = None) -> 
     Args:
         path: The file.
         channels: 1 for grey, 3 for red, green and blue.
-        least: Pixels that each side is needed with, at least. A JPEG of more than twice as many is decoded at
-            1/2, 1/4 or 1/8 of its size, which takes a fraction of the time.
+        least: Pixels that each side is needed with, at least. A JPEG of eight times as many is decoded
+            at 1/2, 1/4 or 1/8 of its size, four times as many, which takes half of the time.
 
     Raises:
         ValueError: There is no such number of channels.
