@@ -16,7 +16,7 @@ from fnn.choices import ConfigError
 from fnn.commands.execution import prepare, resolve, warn_of_slow_bfloat16
 from fnn.commands.resume import Start, adopt, ended, find_start
 from fnn.commands.surroundings import surroundings
-from fnn.data import Dataset, OnDisk
+from fnn.data import DataError, Dataset, OnDisk
 from fnn.document import write
 from fnn.experiment import Experiment, Parts, build, build_loggers
 from fnn.experiment.saved import metadata_of
@@ -98,6 +98,7 @@ def train(
         ConfigError: Something does not fit, before anything is compiled or written.
         DivergedError: The loss, the gradient or an update is not finite any more.
         Stopped: It was asked to stop, and can be resumed.
+        DataError: A picture that stayed on disk cannot be read; the run can be resumed once it can.
         CheckpointError: A checkpoint cannot be written, or all are damaged.
         FolderError: Something cannot be written; what was written before is intact.
 
@@ -207,7 +208,7 @@ def _run(
         if selection is not None and selection.step:
             params, state = selection.model()
         findings = _findings(recipe, parts.dataset, params, state)
-    except (DivergedError, Stopped, KeyboardInterrupt) as error:
+    except (DataError, DivergedError, Stopped, KeyboardInterrupt) as error:
         status = "diverged" if isinstance(error, DivergedError) else "interrupted"
         step = getattr(error, "step", log[-1]["step"] if log else 0)
         epoch = -(-step // parts.steps_per_epoch)

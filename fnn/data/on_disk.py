@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -83,7 +83,9 @@ class OnDisk:
             whole[start : start + len(batch)] = batch
         return whole
 
-    def stream(self, rows: Callable[[int], np.ndarray], stop: int, *, start: int = 0) -> Iterator[np.ndarray]:
+    def stream(
+        self, rows: Callable[[int], np.ndarray], stop: int, *, start: int = 0
+    ) -> Generator[np.ndarray]:
         """Batch after batch, read ahead of whoever takes them, by as many threads as there are CPUs.
 
         Threads, and not processes: Pillow and NumPy release Python's lock while they decode, and processes

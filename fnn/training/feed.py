@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import threading
 from collections.abc import Generator
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -164,8 +165,9 @@ class _Streamed:
     def _read(self, step: int) -> Generator[tuple[Array, Array]]:
         """The batches of the steps after this one, on the device."""
         batches = self.inputs.stream(self._rows, self.plan.epochs * self.plan.steps_per_epoch, start=step)
-        for i, batch in enumerate(batches, start=step):
-            yield jax.device_put((batch, self.targets[self._rows(i)]))
+        with closing(batches):
+            for i, batch in enumerate(batches, start=step):
+                yield jax.device_put((batch, self.targets[self._rows(i)]))
 
     def _rows(self, step: int) -> np.ndarray:
         epoch, place = divmod(step, self.plan.steps_per_epoch)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,6 +15,7 @@ from fnn.choices import ConfigError
 from fnn.commands.bench import bench
 from fnn.commands.debug import debug
 from fnn.commands.evaluate import evaluate_run
+from fnn.data import DataError
 from fnn.experiment import check, read
 from fnn.training import RunFolder, Stopped
 
@@ -71,6 +74,21 @@ def test_a_run_that_is_stopped_within_an_epoch_is_resumed_to_the_same_bits(pictu
         experiment(pictures, True), folder=lambda: RunFolder.resume(tmp_path / "cut"), resume=True
     )
     assert resumed.summary["params_sha256"] == run.summary["params_sha256"]
+
+
+def test_a_picture_that_cannot_be_read_is_named_and_the_run_goes_on_once_it_can(pictures, run, tmp_path):
+    copy = Path(shutil.copytree(pictures, tmp_path / "pictures"))
+    broken = copy / "test" / "dark" / "1.png"
+    whole = broken.read_bytes()
+    broken.write_bytes(whole[:50])
+    settings, out = experiment(copy, True), tmp_path / "run"
+    with pytest.raises(DataError, match=rf"^{broken}: expected a whole picture"):
+        fnn.train(settings, folder=lambda: RunFolder.create(out, "run"))
+    assert json.loads((out / "summary.json").read_text())["status"] == "interrupted"
+    broken.write_bytes(whole)
+    resumed = fnn.train(settings, folder=lambda: RunFolder.resume(out), resume=True)
+    for name in ("params_sha256", "test"):
+        assert resumed.summary[name] == run.summary[name]
 
 
 def test_its_parts_are_evaluated_as_the_run_itself_did(run):
