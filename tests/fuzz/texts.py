@@ -6,6 +6,7 @@ import json
 import string
 from typing import Any
 
+from hypothesis import reject
 from hypothesis import strategies as st
 
 import fnn
@@ -21,7 +22,11 @@ def written(tree: Tree) -> bytes:
     try:
         return document.write(tree).encode("utf-8", "surrogatepass")
     except Exception:  # whatever ruamel.yaml makes of a tree like this
+        pass
+    try:
         return _flow(tree).encode("utf-8", "surrogatepass")
+    except RecursionError:  # deepened twice: deeper than Python can write
+        reject()
 
 
 def _flow(tree: Tree) -> str:
