@@ -131,7 +131,7 @@ def debug(
     experiment = read(folder / CONFIG)
     prepare(experiment.train.execution)
     parts = build(experiment, model, data)
-    experiment = resolved(experiment, parts.model)
+    experiment = resolved(experiment, parts)
     last = parts.steps_per_epoch * experiment.train.epochs
     if not 1 <= step <= last:
         raise DebugError(f"{folder}: expected a step from 1 to {last}, got {step}")

@@ -16,7 +16,7 @@ from fnn.choices import ConfigError
 from fnn.commands.execution import prepare, resolve, warn_of_slow_bfloat16
 from fnn.commands.resume import Start, adopt, ended, find_start
 from fnn.commands.surroundings import surroundings
-from fnn.data import Dataset
+from fnn.data import DataError, Dataset, OnDisk
 from fnn.document import write
 from fnn.experiment import Experiment, Parts, build, build_loggers
 from fnn.experiment.saved import metadata_of
@@ -98,6 +98,7 @@ def train(
         ConfigError: Something does not fit, before anything is compiled or written.
         DivergedError: The loss, the gradient or an update is not finite any more.
         Stopped: It was asked to stop, and can be resumed.
+        DataError: A picture that stayed on disk cannot be read; the run can be resumed once it can.
         CheckpointError: A checkpoint cannot be written, or all are damaged.
         FolderError: Something cannot be written; what was written before is intact.
 
@@ -123,7 +124,7 @@ def train(
         prepare(experiment.train.execution)
         parts, loggers = build(experiment, model, data), build_loggers(experiment)
         check_size(experiment, parts)
-        experiment = resolved(experiment, parts.model)
+        experiment = resolved(experiment, parts)
         if out is not None and (summary := ended(out, experiment)) is not None:
             return _loaded(parts, out, summary)
         if folder is not None and out is None:
@@ -176,10 +177,11 @@ def _begun(experiment: Experiment, out: RunFolder | None) -> str:
     return config
 
 
-def resolved(experiment: Experiment, model: Layer) -> Experiment:
+def resolved(experiment: Experiment, parts: Parts) -> Experiment:
     """The experiment with every choice made that the machine has a part in."""
     with experiment.document.located():
-        execution = resolve(experiment.train.execution, model)
+        on_disk = isinstance(parts.dataset.train.inputs, OnDisk)
+        execution = resolve(experiment.train.execution, parts.model, on_disk)
     train = experiment.train.model_copy(update={"execution": execution})
     return experiment.model_copy(update={"train": train})
 
@@ -206,7 +208,7 @@ def _run(
         if selection is not None and selection.step:
             params, state = selection.model()
         findings = _findings(recipe, parts.dataset, params, state)
-    except (DivergedError, Stopped, KeyboardInterrupt) as error:
+    except (DataError, DivergedError, Stopped, KeyboardInterrupt) as error:
         status = "diverged" if isinstance(error, DivergedError) else "interrupted"
         step = getattr(error, "step", log[-1]["step"] if log else 0)
         epoch = -(-step // parts.steps_per_epoch)
@@ -298,9 +300,11 @@ def fit_parts(
     key = jax.random.key(experiment.seed)
     batch_size, mode = experiment.train.batch_size, experiment.train.execution.mode
     assert mode != "auto"  # it is resolved
+    train = parts.dataset.train.inputs
+    inputs = jax.ShapeDtypeStruct((batch_size, *train.shape[1:]), train.dtype)
     return fit(
         recipe,
-        initial_state(recipe, name_key(key, "init"), parts.dataset.train.inputs[:batch_size]),
+        initial_state(recipe, name_key(key, "init"), inputs),
         parts.dataset,
         name_key(key, "steps"),
         seed=experiment.seed,

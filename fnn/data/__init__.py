@@ -24,6 +24,8 @@ from fnn.data.cifar_files import cifar10, cifar100
 from fnn.data.dataset import DataError, Dataset, Split
 from fnn.data.files import data_roots
 from fnn.data.idx_files import idx, mnist
+from fnn.data.image_folders import image_folder
+from fnn.data.on_disk import OnDisk
 from fnn.data.preprocessing import Preprocessing
 from fnn.data.published import Download, download, verify
 
@@ -34,6 +36,7 @@ __all__ = [
     "Download",
     "Mixed",
     "Normalizer",
+    "OnDisk",
     "Preprocessing",
     "Split",
     "arrays",
@@ -52,6 +55,7 @@ __all__ = [
     "fit_normalizer",
     "flip",
     "idx",
+    "image_folder",
     "mixup",
     "mnist",
     "one_of",
