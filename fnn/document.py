@@ -12,7 +12,15 @@ from typing import Any
 from fnn.choices import ConfigError, Path, dotted
 from fnn.trees import near
 
-SECTIONS: set[Path] = {(), ("data",), ("train",), ("train", "execution"), ("train", "checkpoint")}
+SECTIONS: set[Path] = {
+    (),
+    ("data",),
+    ("data", "normalize"),
+    ("init_from",),
+    ("train",),
+    ("train", "execution"),
+    ("train", "checkpoint"),
+}
 """Mappings of fields. Every other mapping is a choice, or the arguments of one."""
 
 DEEPEST = 100
