@@ -27,12 +27,13 @@ from fnn.layers.dropout import dropout, spatial_dropout
 from fnn.layers.initializers import INITIALIZERS, initializer
 from fnn.layers.local import local_conv
 from fnn.layers.norm import batch_norm, group_norm, layer_norm, local_response_norm
-from fnn.layers.pool import avg_pool, global_avg_pool, global_max_pool, max_pool
+from fnn.layers.pool import adaptive_avg_pool, avg_pool, global_avg_pool, global_max_pool, max_pool
 from fnn.layers.resize import upsample
 from fnn.layers.shape import flatten, fn, pad, pixel_shuffle, reshape
 
 __all__ = [
     "INITIALIZERS",
+    "adaptive_avg_pool",
     "avg_pool",
     "batch_norm",
     "celu",

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import jax.numpy as jnp
 import numpy as np
-from jax import Array
+from jax import Array, lax
 from jaxtyping import Float
 
 from fnn import kernels
@@ -89,6 +89,45 @@ def avg_pool(
         return (total * share).astype(x.dtype)
 
     return stateless("avg_pool", forward)
+
+
+@register
+def adaptive_avg_pool(size: Size) -> Layer:
+    """The mean of as many windows as are wanted, whatever the input's size.
+
+    Window ``i`` of ``size`` over an axis of ``n`` cells reaches from cell ``floor(i n / size)`` up to cell
+    ``ceil((i + 1) n / size)``, as in PyTorch: windows overlap where ``n`` is no multiple of ``size``, and
+    repeat cells where it is less.
+
+    Args:
+        size: The output's space, one number for all spatial axes or one for each.
+
+    Raises:
+        LayerError: The input is of integers or has another rank.
+
+    Example:
+        >>> import jax.numpy as jnp, fnn
+        >>> print(fnn.adaptive_avg_pool(2).apply({}, {}, jnp.arange(3.0).reshape(1, 3, 1))[0].ravel())
+        [0.5 1.5]
+    """
+    sizes("adaptive_avg_pool", size=size)
+
+    def forward(params: Params, x: Float[Array, "batch *space c"]) -> Float[Array, "batch *out c"]:
+        wanted = per_axis("adaptive_avg_pool", "size", size, spatial_axes(x, size))
+        few("adaptive_avg_pool", **{"windows along an axis": max(wanted)})
+        need_floating(x)
+        y = x.astype(acc(x.dtype))
+        for axis, number in enumerate(wanted, start=1):
+            y = y if y.shape[axis] == number else _averaged(y, axis, number)
+        return y.astype(x.dtype)
+
+    return stateless("adaptive_avg_pool", forward)
+
+
+def _averaged(x: Array, axis: int, number: int) -> Array:
+    n = x.shape[axis]
+    ends = [(i * n // number, -(-(i + 1) * n // number)) for i in range(number)]
+    return jnp.stack([lax.slice_in_dim(x, a, b, axis=axis).mean(axis) for a, b in ends], axis)
 
 
 def _global_avg(params: Params, x: Float[Array, "batch *space c"]) -> Float[Array, "batch c"]:

@@ -7,6 +7,7 @@ from dataclasses import replace
 from fnn.combine import serial
 from fnn.layer import Layer
 from fnn.layers import conv, depthwise_conv
+from fnn.layers.checks import LARGEST
 from fnn.layers.conv import Size
 from fnn.layers.initializers import Initializer
 from fnn.layers.padding import Padding
@@ -58,3 +59,17 @@ def separable_conv(
     )
     pointwise = conv(features, 1, bias=bias, kernel_init=kernel_init, bias_init=bias_init)
     return replace(serial(depthwise=depthwise, pointwise=pointwise), kind="separable_conv")
+
+
+def scaled(kind: str, channels: int, width: float, multiple: int = 1) -> int:
+    """So many channels times the width of a model, to the nearest multiple, and not below 90 %.
+
+    Raises:
+        ValueError: The width is not positive, or makes more channels than an axis can have.
+
+    Source: MobileNet's, whose channels are multiples of 8: Howard et al. 2017, arXiv:1704.04861.
+    """
+    if not 0 < channels * width <= LARGEST:
+        raise ValueError(f"{kind}: width must be positive, and {channels} * width below 2**31, got {width!r}")
+    near = max(multiple, int(channels * width / multiple + 0.5) * multiple)
+    return near if near >= 0.9 * channels * width else near + multiple
