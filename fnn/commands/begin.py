@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from fnn.commands.execution import resolve
 from fnn.commands.resume import Start
+from fnn.data import OnDisk
 from fnn.experiment import Experiment, Parts
 from fnn.experiment.initial import read_initial
 from fnn.experiment.normalization import in_numbers, in_words
@@ -15,7 +16,8 @@ from fnn.experiment.normalization import in_numbers, in_words
 def resolved(experiment: Experiment, parts: Parts) -> Experiment:
     """The experiment with every choice made that the machine or the weights to begin with have a part in."""
     with experiment.document.located():
-        execution = resolve(experiment.train.execution, parts.model)
+        on_disk = isinstance(parts.dataset.train.inputs, OnDisk)
+        execution = resolve(experiment.train.execution, parts.model, on_disk)
     train = experiment.train.model_copy(update={"execution": execution})
     return in_numbers(experiment.model_copy(update={"train": train}), parts.normalizer)
 

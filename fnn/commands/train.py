@@ -294,9 +294,11 @@ def fit_parts(
     key = jax.random.key(experiment.seed)
     batch_size, mode = experiment.train.batch_size, experiment.train.execution.mode
     assert mode != "auto"  # it is resolved
+    train = parts.dataset.train.inputs
+    inputs = jax.ShapeDtypeStruct((batch_size, *train.shape[1:]), train.dtype)
     return fit(
         recipe,
-        _first_state(recipe, name_key(key, "init"), parts.dataset.train.inputs[:batch_size], start),
+        _first_state(recipe, name_key(key, "init"), inputs, start),
         parts.dataset,
         name_key(key, "steps"),
         seed=experiment.seed,

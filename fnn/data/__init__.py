@@ -8,6 +8,8 @@ from fnn.data.cifar_files import cifar10, cifar100
 from fnn.data.dataset import DataError, Dataset, Split
 from fnn.data.files import data_roots
 from fnn.data.idx_files import idx, mnist
+from fnn.data.image_folder import image_folder
+from fnn.data.on_disk import OnDisk
 from fnn.data.preprocessing import Preprocessing
 from fnn.data.published import Download, download, verify
 
@@ -17,6 +19,7 @@ __all__ = [
     "Dataset",
     "Download",
     "Normalizer",
+    "OnDisk",
     "Preprocessing",
     "Split",
     "arrays",
@@ -33,6 +36,7 @@ __all__ = [
     "fit_normalizer",
     "flip",
     "idx",
+    "image_folder",
     "mnist",
     "rotate",
     "shift",

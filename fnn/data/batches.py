@@ -10,10 +10,14 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from fnn.data.on_disk import OnDisk
 from fnn.layer import name_key
 
 CHUNK = 1 << 20
 """Values that the normalisation holds in float64 at a time: 8 MB."""
+SAMPLE = 1000
+"""Examples that stay on disk of which so many are measured: their mean is within 1 % or so of a standard
+deviation of that of any number."""
 
 
 def steps_per_epoch(n: int, batch_size: int) -> int:
@@ -131,14 +135,15 @@ class Normalizer:
         return (jnp.asarray(x, jnp.float32) - self.mean.reshape(shape)) / self.std.reshape(shape)
 
 
-def fit_normalizer(inputs: np.ndarray) -> Normalizer:
+def fit_normalizer(inputs: np.ndarray | OnDisk) -> Normalizer:
     """Measure the mean and the standard deviation of each channel, the last axis.
 
     Two passes in float64 over slices of the rows, so that memory stays bounded and the variance
     of values far from 0 is right. A constant channel gets the standard deviation 1.
 
     Args:
-        inputs: The training part's inputs, ``(n, ..., c)``, with at least one row.
+        inputs: The training part's inputs, ``(n, ..., c)``, with at least one row. Of inputs that stay on
+            disk 1,000 are measured, at equal distances from each other, the same ones each time.
 
     Raises:
         ValueError: There is no value to measure.
@@ -151,6 +156,9 @@ def fit_normalizer(inputs: np.ndarray) -> Normalizer:
     """
     if inputs.ndim < 2 or inputs.size == 0:
         raise ValueError(f"fit_normalizer: expected inputs of shape (n, ..., channels), got {inputs.shape}")
+    if isinstance(inputs, OnDisk):
+        chosen = np.linspace(0, len(inputs) - 1, min(SAMPLE, len(inputs))).round().astype(np.int64)
+        inputs = inputs.rows(chosen).load()
     count = inputs.size // inputs.shape[-1]
     mean = sum(chunk.sum(0) for chunk in _chunks(inputs)) / count
     variance = sum(((chunk - mean) ** 2).sum(0) for chunk in _chunks(inputs)) / count

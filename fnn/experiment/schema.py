@@ -53,7 +53,8 @@ class DataSection(Section):
     """What is learned from."""
 
     source: Choice = Field(
-        "digits", description="data set: digits, mnist, idx, cifar10, cifar100, arrays, synthetic"
+        "digits",
+        description="data set: digits, mnist, idx, cifar10, cifar100, image_folder, arrays, synthetic",
     )
     path: str | None = Field(None, description="folder or file of the source, where it reads one")
     validation: Annotated[float, Field(ge=0, lt=1)] = Field(
