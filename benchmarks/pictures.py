@@ -2,8 +2,8 @@
 
 python -m benchmarks.pictures data/shapes [--train 60] [--test 25]
 
-writes ``train/<class>/<number>.png`` and ``test/<class>/<number>.png``, which `fnn.data.image_folder` reads. The
-photographs are scikit-learn's. The same arguments make the same pictures.
+writes ``train/<class>/<number>.png`` and ``test/<class>/<number>.png``, which `fnn.data.image_folder` reads.
+The photographs are scikit-learn's. The same arguments make the same pictures.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from sklearn.datasets import load_sample_images
 SIDE = 128
 """Of a picture, in pixels."""
 CORNERS = {"disc": 64, "square": 4, "star": 10, "triangle": 3}
-"""The classes, and the corners of the polygon that each is; every second one of a star lies further inside."""
+"""The classes, and the corners of the polygon that each is; every second one of a star lies inside."""
 
 
 def main() -> None:

@@ -23,6 +23,9 @@ SECTIONS: set[Path] = {
 }
 """Mappings of fields. Every other mapping is a choice, or the arguments of one."""
 
+FIRST_FIELDS: dict[Path, str] = {("init_from",): "path"}
+"""The field of a section that stands for all of it where it is the only one: ``init_from: FILE``."""
+
 DEEPEST = 100
 """Levels of nesting, with those of an override's key; a parser takes time that grows with their square."""
 LARGEST = 64
@@ -197,7 +200,8 @@ class _Override:
 
     def _into_mapping(self, node: Any, keys: list[str], value: Any, path: Path) -> tuple[Any, Path]:
         key, *rest = keys
-        node = node if isinstance(node, dict) else {}
+        if not isinstance(node, dict):
+            node = {FIRST_FIELDS[path]: node} if path in FIRST_FIELDS and node is not None else {}
         below = (*path, key)
         new, path = self._set(node.get(key), rest, value, below, choice=below not in SECTIONS)
         return {**node, key: new}, path

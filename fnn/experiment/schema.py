@@ -98,6 +98,12 @@ class InitSection(Section):
     def _of_path(cls, given: Any) -> Any:
         return {"path": given} if given is None or isinstance(given, str) else given
 
+    @model_validator(mode="after")
+    def _of_something(self) -> InitSection:
+        if self.path is None and (self.replace or self.sha256):
+            raise ValueError("a path with the rest")
+        return self
+
 
 class ExecutionSection(Section):
     """How the steps are run. What is left open is chosen at a run's start and written into its config."""
