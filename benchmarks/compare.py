@@ -20,7 +20,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, NoReturn
 
-from benchmarks.jobs import DTYPES, JOBS, MODES
+from benchmarks.jobs import DEVICES, DTYPES, JOBS, MODES
 from benchmarks.peers import PEERS, modes
 from benchmarks.table import Row, machine, make_row, markdown, table
 from fnn.kernels import CHOICES
@@ -43,14 +43,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
         for job in jobs:
             expected = Path(folder) / f"{job}.npy"
             try:
-                _run(["--save", str(expected), job, "fnn"])
+                _run(["--save", str(expected), "--device", options.device, job, "fnn"])
             except NotMeasuredError as why:
                 _stop(f"fnn itself has no logits for {job}: {why}")
             for setting in [(job, d, m) for d in dtypes for m in chosen_modes if m in JOBS[job].modes]:
                 rows += compare(setting, peers, expected, options)
                 if options.json:
                     options.json.write_text(json.dumps(rows, indent=2) + "\n")
-    print((markdown if options.markdown else table)(rows), machine(peers), sep="\n\n")
+    print((markdown if options.markdown else table)(rows), machine(peers, options.device), sep="\n\n")
 
 
 def compare(
@@ -66,7 +66,8 @@ def compare(
     """
     job, dtype, mode = setting
     peers = [peer for peer in peers if mode in modes(peer, JOBS[job])]
-    common = ["--dtype", dtype, "--mode", mode, "--seconds", str(options.seconds), "--expect", str(expected)]
+    common = ["--dtype", dtype, "--mode", mode, "--device", options.device]
+    common += ["--seconds", str(options.seconds), "--expect", str(expected)]
     times: dict[str, list[float]] = {peer: [] for peer in peers}
     notes: dict[str, str] = {}
     for n in range(options.rounds):
@@ -144,6 +145,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--peers", default=",".join(PEERS), help="comma-separated (default: all); fnn is always among them")
     add("--dtypes", default=",".join(DTYPES), help="comma-separated (default: both)")
     add("--modes", default=",".join(MODES), help="comma-separated (default: both)")
+    add("--device", choices=DEVICES, default=DEVICES[0], help="for all alike (default: cpu)")
     add("--rounds", type=int, default=3, help="in each, every peer is measured once (default: 3)")
     add("--seconds", type=float, default=3.0, help="timed in a measurement, after its warm-up (default: 3)")
     add("--limit", type=float, default=300.0, help="seconds that its whole process may take (default: 300)")

@@ -38,6 +38,7 @@ class Job:
 
 MODES = ("dispatched", "scanned")
 """A jitted step called once a batch, and an epoch of them by ``lax.scan`` in one jitted call."""
+DEVICES = ("cpu", "gpu")
 DTYPES = ("float32", "bfloat16")
 """Of the activations and products; parameters and the optimiser's state are float32."""
 

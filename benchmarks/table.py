@@ -6,6 +6,7 @@ import math
 import os
 import platform
 import statistics
+import subprocess
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib import metadata
 from itertools import groupby
@@ -78,11 +79,19 @@ def markdown(rows: Iterable[Row]) -> str:
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 
 
-def machine(peers: Iterable[str]) -> str:
-    """Processor, cores and the versions of everything that was measured."""
+def machine(peers: Iterable[str], device: str = "cpu") -> str:
+    """Processor or GPU, cores and the versions of everything that was measured."""
     names = dict.fromkeys(["fnn", "jax", "jaxlib", "optax", *(PEERS[peer].package for peer in peers)])
     versions = ", ".join(f"{name} {metadata.version(name)}" for name in names)
-    return f"{processor()}, {os.cpu_count()} cores, Python {platform.python_version()}\n{versions}"
+    gpu = f"{graphics_card()}, " if device == "gpu" else ""
+    return f"{gpu}{processor()}, {os.cpu_count()} cores, Python {platform.python_version()}\n{versions}"
+
+
+def graphics_card() -> str:
+    """The names of the machine's NVIDIA GPUs."""
+    command = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]
+    listing = subprocess.run(command, capture_output=True, text=True, check=True)
+    return ", ".join(listing.stdout.splitlines())
 
 
 def processor() -> str:

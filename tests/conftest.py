@@ -42,10 +42,9 @@ def strict(request: pytest.FixtureRequest) -> Iterator[None]:
 
 
 @pytest.fixture(autouse=True)
-def precision(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Beside an oracle, products are made in full float32 on every device."""
-    oracle = request.node.get_closest_marker("oracle")
-    with jax.default_matmul_precision("highest") if oracle else nullcontext():
+def precision() -> Iterator[None]:
+    """Products are made in full float32 on every device, for comparisons with what others compute."""
+    with jax.default_matmul_precision("highest") if jax.default_backend() != "cpu" else nullcontext():
         yield
 
 
@@ -60,7 +59,9 @@ def registered() -> Iterator[None]:
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Tests that need data sets are skipped without them."""
+    """Tests that need data sets are skipped without them, those of what holds on CPUs alone elsewhere."""
+    if item.get_closest_marker("cpu") and jax.default_backend() != "cpu":
+        pytest.skip(f"holds on CPUs alone, and JAX runs on {jax.default_backend()}")
     folder = os.environ.get("FNN_DATA")
     if item.get_closest_marker("data") and not (folder and Path(folder).is_dir()):
         found = f"is no folder: {folder}" if folder else "is not set"

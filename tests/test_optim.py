@@ -235,6 +235,7 @@ def test_what_a_config_cannot_drive_is_refused_with_a_reason(name, params):
     assert REFUSED[name] in caught.value.message
 
 
+@pytest.mark.cpu
 @pytest.mark.parametrize("name", sorted(schedules()))
 def test_every_schedule_has_the_values_of_optax_step_by_step(name, params):
     given = read(SCHEDULES[name])

@@ -41,12 +41,12 @@ PEERS = {
 }
 
 
-def prepare(name: str, job: Job, dtype: str, mode: str) -> Run:
+def prepare(name: str, job: Job, dtype: str, mode: str, device: str = "cpu") -> Run:
     """A job ready to run in this process."""
     peer = PEERS[name]
     module = import_module(f"benchmarks.peers.{peer.module}")
     if peer.kind == "PyTorch":
-        return module.prepare(job, dtype, compiled=peer.compiled)
+        return module.prepare(job, dtype, device, compiled=peer.compiled)
     return import_module("benchmarks.peers.jax_steps").prepare(module.build, job, dtype, mode)
 
 

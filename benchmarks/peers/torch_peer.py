@@ -2,7 +2,7 @@
 
 Images and convolutions are channels last, optimisers fused. Training in bfloat16 is by autocast (as fast as
 casting the parameters by hand); inference casts the whole module, and compiled it is frozen, its parameters
-constants of the program.
+constants of the program. On a GPU products of float32 are in TF32, as JAX makes them there.
 """
 
 from __future__ import annotations
@@ -88,34 +88,39 @@ def load(model: nn.Module, weights: Weights) -> None:
                 old.copy_(torch.from_numpy(new))
 
 
-def make_model(job: Job) -> nn.Module:
+TORCH = {"cpu": "cpu", "gpu": "cuda"}
+
+
+def make_model(job: Job, device: str) -> nn.Module:
     model = sequence(job.layers, job.shape)
     load(model, channels_first(job.layers, job.shape, make_weights(job.layers, job.shape)))
-    return model.to(memory_format=torch.channels_last)
+    return model.to(TORCH[device], memory_format=torch.channels_last)
 
 
-def make_inputs(job: Job) -> list[tuple[torch.Tensor, torch.Tensor]]:
+def make_inputs(job: Job, device: str) -> list[tuple[torch.Tensor, torch.Tensor]]:
     """Inputs and labels of the batches. Images are ``NCHW`` in the memory order of ``NHWC``."""
     x, y = make_batches(job)
-    inputs = torch.from_numpy(x)
+    inputs = torch.from_numpy(x).to(TORCH[device])
     if len(job.shape) == 3:
         inputs = inputs.permute(0, 1, 4, 2, 3)
-    return list(zip(inputs, torch.from_numpy(y.astype(np.int64)), strict=True))
+    return list(zip(inputs, torch.from_numpy(y.astype(np.int64)).to(TORCH[device]), strict=True))
 
 
-def prepare(job: Job, dtype: str, *, compiled: bool) -> Run:
-    """A job on all cores."""
+def prepare(job: Job, dtype: str, device: str, *, compiled: bool) -> Run:
+    """A job on all cores, or on a GPU."""
     torch.set_num_threads(os.cpu_count())
-    batches = make_inputs(job)
+    torch.set_float32_matmul_precision("high" if device == "gpu" else "highest")
+    batches = make_inputs(job, device)
     if job.optimizer is None:
-        return _inference(make_model(job).eval(), [x for x, _ in batches], getattr(torch, dtype), compiled)
-    model = make_model(job)
+        model = make_model(job, device).eval()
+        return _inference(model, [x for x, _ in batches], getattr(torch, dtype), compiled)
+    model = make_model(job, device)
     forward = torch.compile(model) if compiled else model
     optimizer = OPTIMIZERS[job.optimizer](model.parameters())
     turn = cycle(batches)
 
     def logits(x: torch.Tensor) -> torch.Tensor:
-        with torch.autocast("cpu", torch.bfloat16, enabled=dtype == "bfloat16"):
+        with torch.autocast(TORCH[device], torch.bfloat16, enabled=dtype == "bfloat16"):
             return forward(x).float()
 
     def call(n: int) -> np.ndarray:
@@ -125,9 +130,9 @@ def prepare(job: Job, dtype: str, *, compiled: bool) -> Run:
             loss = functional.cross_entropy(logits(x), y)
             loss.backward()
             optimizer.step()
-        return loss.detach().numpy()
+        return loss.detach().cpu().numpy()
 
-    return Run(lambda: logits(batches[0][0]).detach().numpy(), call, 1)
+    return Run(lambda: logits(batches[0][0]).detach().cpu().numpy(), call, 1)
 
 
 def _inference(model: nn.Module, batches: list[torch.Tensor], dtype: torch.dtype, compiled: bool) -> Run:
@@ -137,11 +142,11 @@ def _inference(model: nn.Module, batches: list[torch.Tensor], dtype: torch.dtype
 
     @torch.inference_mode()
     def logits() -> np.ndarray:
-        return forward(batches[0]).float().numpy()
+        return forward(batches[0]).float().cpu().numpy()
 
     @torch.inference_mode()
     def call(n: int) -> None:
         for _ in range(n):
-            forward(next(turn))
+            forward(next(turn)).cpu()
 
     return Run(logits, call, 1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import jax
@@ -41,8 +42,18 @@ def _all(closed: ClosedJaxpr) -> float:
 
 
 def _counted(function: Callable[..., Any], inputs: Any) -> float:
-    lowered = jax.jit(function).lower(*(jax.ShapeDtypeStruct(v.shape, v.dtype) for v in inputs))
-    return float((lowered.cost_analysis() or {}).get("flops", 0.0))
+    with _on_cpu():
+        lowered = jax.jit(function).lower(*(jax.ShapeDtypeStruct(v.shape, v.dtype) for v in inputs))
+        return float((lowered.cost_analysis() or {}).get("flops", 0.0))
+
+
+def _on_cpu() -> AbstractContextManager[None]:
+    """XLA counts nothing for a GPU. Where ``JAX_PLATFORMS`` leaves the CPU out there is nobody to count."""
+    try:
+        device: AbstractContextManager[None] = jax.default_device(jax.local_devices(backend="cpu")[0])
+    except RuntimeError:
+        return nullcontext()
+    return device
 
 
 def _scans(jaxpr: Jaxpr) -> Iterator[Any]:

@@ -39,6 +39,7 @@ def on(monkeypatch, platform, active, reason=""):
 # ---------------------------------------------------------------- what is chosen
 
 
+@pytest.mark.cpu
 @pytest.mark.parametrize(
     ("platform", "active", "convolution"),
     [("cpu", "xla", "step"), ("cpu", "jax", "step"), ("cpu", "onednn", "scan"), ("gpu", "xla", "scan")],
@@ -51,6 +52,7 @@ def test_what_is_left_open_is_chosen_by_machine_and_model(monkeypatch, platform,
         assert resolve(chosen, model) == chosen, "a run from a run's config does the same"
 
 
+@pytest.mark.cpu
 def test_what_is_given_is_kept():
     for mode in ("scan", "step"):
         given = ExecutionSection(mode=mode, kernels="xla", threads=kernels.processors(), deterministic=True)
@@ -79,6 +81,7 @@ def test_the_choice_is_in_the_runs_config_and_obeyed_from_there(tmp_path):
 # ---------------------------------------------------------------- what cannot be had
 
 
+@pytest.mark.cpu
 def test_kernels_that_are_not_there_are_an_error_at_their_line(monkeypatch, tmp_path):
     on(monkeypatch, "cpu", "xla", "it was not built")
     (tmp_path / "run.yaml").write_text(FILE.replace("batch_size: 8", "execution: {kernels: onednn}"))
@@ -98,6 +101,7 @@ def test_kernels_that_are_refused_are_an_error_too(monkeypatch):
         resolve(ExecutionSection(kernels="jax"), DENSE)
 
 
+@pytest.mark.cpu
 def test_other_threads_are_a_warning_and_the_config_says_the_truth():
     experiment = check(
         {
@@ -176,6 +180,7 @@ def test_a_run_takes_no_more_cpus_than_asked_for_and_xla_its_flag(tmp_path, monk
     assert read(tmp_path / "run/config.yaml").train.execution.threads == 1
 
 
+@pytest.mark.cpu
 def test_a_warning_of_the_command_line_is_one_line(tmp_path):
     (tmp_path / "run.yaml").write_text(FILE)
     command = [sys.executable, ROOT / "train.py", "run.yaml", "train.execution.threads=1000", "--out", "run"]

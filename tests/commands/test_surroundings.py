@@ -81,6 +81,7 @@ def test_the_memory_of_a_device_that_counts_it_comes_first(monkeypatch):
     assert surroundings.peak_memory() == (3.0, "device")
 
 
+@pytest.mark.cpu
 def test_the_memory_of_a_cpu_is_the_processs():
     held = bytearray(64 << 20)
     held[::4096] = b"x" * len(held[::4096])
@@ -89,6 +90,7 @@ def test_the_memory_of_a_cpu_is_the_processs():
     assert 64 < memory < 64 * 1024
 
 
+@pytest.mark.cpu
 def test_without_the_module_resource_the_memory_is_not_known(monkeypatch):
     monkeypatch.setitem(sys.modules, "resource", None)
     assert surroundings.peak_memory() == (None, "process")

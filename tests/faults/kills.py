@@ -34,6 +34,7 @@ train:
   batch_size: 8
   log_every: 5
   checkpoint: {every: 3, spacing: 0}
+  execution: {deterministic: true}
 """
 TIMES = {"seconds", "examples_per_second"}
 PHASES = ("import", "compile", "before the first checkpoint", "training", "save", "end")

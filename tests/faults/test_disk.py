@@ -32,6 +32,7 @@ train:
   batch_size: 4
   log_every: 2
   checkpoint: {every: 4, spacing: 0}
+  execution: {deterministic: true}
 """
 TIMES = {"seconds", "examples_per_second"}
 

@@ -62,6 +62,7 @@ def test_unknown_kernels():
         pass
 
 
+@pytest.mark.cpu
 def test_native_kernels_that_cannot_be_had(monkeypatch):
     monkeypatch.setattr(loader, "_load", lambda: "it was not built")
     with (

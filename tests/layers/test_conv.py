@@ -210,7 +210,7 @@ def test_conv_against_torch(axes, groups, with_bias):
         reach = [(n - 1) * r + 1 for n, r in zip(k, rates, strict=True)]
         pad = sides(SPACE[axes], reach, steps, p)
         leaf, w = to_torch(torch, x), to_torch(torch, np.moveaxis(params["kernel"], -1, 0))
-        b = torch.tensor(params["bias"], requires_grad=True) if with_bias else None
+        b = torch.tensor(np.array(params["bias"]), requires_grad=True) if with_bias else None
         padded = torch.nn.functional.pad(leaf, [n for pair in reversed(pad) for n in pair])
         wanted = function(padded, w, b, stride=steps, dilation=rates, groups=groups)
         wanted.backward(torch.tensor(np.moveaxis(g, -1, 1).copy()))
@@ -256,7 +256,7 @@ def test_conv_transpose_against_torch(axes):
     results = [result for result in transpose_results(axes) if result[0][1] in ("VALID", 1)]
     assert results
     for (s, p, d), params, x, y, g, grads, dx in results:
-        leaf, b = to_torch(torch, x), torch.tensor(params["bias"], requires_grad=True)
+        leaf, b = to_torch(torch, x), torch.tensor(np.array(params["bias"]), requires_grad=True)
         w = torch.tensor(np.moveaxis(params["kernel"], (-2, -1), (0, 1)).copy(), requires_grad=True)
         cut = 0 if p == "VALID" else p
         wanted = function(leaf, w, b, stride=each(s, axes), padding=cut, dilation=each(d, axes))

@@ -283,6 +283,7 @@ def test_augmentation_sees_float32():
     assert seen == [jnp.dtype("float32")]
 
 
+@pytest.mark.cpu
 def test_the_first_state_is_the_models_own():
     made = recipe()
     state = initial_state(made, jax.random.key(3), INPUTS)
