@@ -14,11 +14,8 @@ PAGE = (ROOT / "docs" / "finetuning.md").read_text(encoding="utf-8")
 
 
 def test_each_line_of_yaml_is_a_section():
-    shown = [
-        line
-        for block in re.findall(r"^```yaml\n(.*?)^```$", PAGE, re.M | re.S)
-        for line in block.splitlines()
-    ]
+    blocks = re.findall(r"^```yaml\n(.*?)^```$", PAGE, re.M | re.S)
+    shown = [line for block in blocks for line in block.splitlines()]
     assert len(shown) == 3
     for line in shown:
         assert check({"model": ["relu"], **document.parse(line, "page").tree})
