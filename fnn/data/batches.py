@@ -107,6 +107,8 @@ class Normalizer:
     Attributes:
         mean: Of each channel ``(c,)``, in float32.
         std: Of each channel ``(c,)``, in float32, above 0.
+        bgr: Whether the channels are reversed first: what is red, green and blue comes out blue, green and
+            red, as ``mean`` and ``std`` are.
 
     Example:
         >>> import numpy as np
@@ -118,6 +120,7 @@ class Normalizer:
 
     mean: np.ndarray
     std: np.ndarray
+    bgr: bool = False
 
     def __call__(self, x: Array | np.ndarray) -> Array:
         """Inputs of any dtype with channels last, normalised in float32; may be traced.
@@ -128,6 +131,7 @@ class Normalizer:
         if x.ndim == 0 or x.shape[-1] != len(self.mean):
             raise ValueError(f"Normalizer: expected {len(self.mean)} channels, got the shape {x.shape}")
         shape = (1,) * (x.ndim - 1) + self.mean.shape
+        x = x[..., ::-1] if self.bgr else x
         return (jnp.asarray(x, jnp.float32) - self.mean.reshape(shape)) / self.std.reshape(shape)
 
 

@@ -93,14 +93,15 @@ def _measure(
     """The step, and of every array in it the range."""
     batch = prepare_batch(recipe, old.step, inputs, targets, key)
     x = batch.inputs
-    compute = objective(replace(recipe, model=probe.model))
+    trained, frozen = recipe.split(old.params)
+    compute = objective(replace(recipe, model=probe.model), frozen)
 
-    def probed(params: Any, added: Any) -> Any:
-        return compute(params, probe.adding(old.state, added), batch)
+    def probed(trained: Any, added: Any) -> Any:
+        return compute(trained, probe.adding(old.state, added), batch)
 
     zeros = probe.zeros(old.params, old.state, x, batch.key)
     (loss, (state, outputs)), (gradient, arriving) = jax.value_and_grad(probed, (0, 1), has_aux=True)(
-        old.params, zeros
+        trained, zeros
     )
     updates, _, params = descend(recipe, old, batch, loss, gradient)
     each = losses(recipe, outputs, batch)
