@@ -12,8 +12,19 @@ from typing import Any
 from fnn.choices import ConfigError, Path, dotted
 from fnn.trees import near
 
-SECTIONS: set[Path] = {(), ("data",), ("train",), ("train", "execution"), ("train", "checkpoint")}
+SECTIONS: set[Path] = {
+    (),
+    ("data",),
+    ("data", "normalize"),
+    ("init_from",),
+    ("train",),
+    ("train", "execution"),
+    ("train", "checkpoint"),
+}
 """Mappings of fields. Every other mapping is a choice, or the arguments of one."""
+
+FIRST_FIELDS: dict[Path, str] = {("init_from",): "path"}
+"""The field of a section that stands for all of it where it is the only one: ``init_from: FILE``."""
 
 DEEPEST = 100
 """Levels of nesting, with those of an override's key; a parser takes time that grows with their square."""
@@ -189,7 +200,8 @@ class _Override:
 
     def _into_mapping(self, node: Any, keys: list[str], value: Any, path: Path) -> tuple[Any, Path]:
         key, *rest = keys
-        node = node if isinstance(node, dict) else {}
+        if not isinstance(node, dict):
+            node = {FIRST_FIELDS[path]: node} if path in FIRST_FIELDS and node is not None else {}
         below = (*path, key)
         new, path = self._set(node.get(key), rest, value, below, choice=below not in SECTIONS)
         return {**node, key: new}, path

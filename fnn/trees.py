@@ -51,6 +51,34 @@ def from_paths(leaves: Mapping[str, Any]) -> dict[str, Any]:
     return tree
 
 
+def split(patterns: Iterable[str], tree: Any) -> tuple[Any, Any]:
+    """A nested dict in two: what no pattern fits, and what one does; `merge` puts them together.
+
+    Example:
+        >>> from fnn.trees import split
+        >>> split(["features/**"], {"features": {"kernel": 0}, "head": {"kernel": 1}})
+        ({'head': {'kernel': 1}}, {'features': {'kernel': 0}})
+    """
+    patterns = list(patterns)
+    if not patterns:
+        return tree, {}
+    leaves = paths(tree)
+    fitted = {path for path in leaves if any(matches(pattern, path) for pattern in patterns)}
+    rest = from_paths({path: leaf for path, leaf in leaves.items() if path not in fitted})
+    return rest, from_paths({path: leaf for path, leaf in leaves.items() if path in fitted})
+
+
+def merge(one: Any, other: Any) -> Any:
+    """The nested dict of the leaves of two: the inverse of `split`.
+
+    Example:
+        >>> from fnn.trees import merge
+        >>> merge({"head": {"kernel": 1}}, {"features": {"kernel": 0}})
+        {'features': {'kernel': 0}, 'head': {'kernel': 1}}
+    """
+    return from_paths(dict(sorted({**paths(one), **paths(other)}.items()))) if other else one
+
+
 def count(tree: Any) -> int:
     """The number of values in all arrays of a tree.
 

@@ -14,9 +14,10 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
 from fnn.choices import ConfigError
-from fnn.data import DataError, Dataset, arrays, cifar10, cifar100, mnist
+from fnn.data import DataError, Dataset, arrays, cifar10, cifar100, image_folder, mnist
 from fnn.document import Document, read
 from fnn.training import load_weights, save_weights
 from fnn.training.weights import WeightsError
@@ -80,7 +81,15 @@ def records(labels: int) -> bytes:
     return b"".join(bytes([i] * labels) + bytes(3072) for i in range(2))
 
 
+def png(pixels: np.ndarray) -> bytes:
+    stream = io.BytesIO()
+    Image.fromarray(pixels).save(stream, "png")
+    return stream.getvalue()
+
+
+TABLE = b"path,label,split\na.png,cat,train\na.png,dog,train\na.png,cat,test\n"
 FOLDER = {
+    "a.png": png(IMAGES[0]),
     "train-images-idx3-ubyte": idx(IMAGES),
     "train-labels-idx1-ubyte": idx(np.array([1, 0, 9], np.uint8)),
     "t10k-images-idx3-ubyte": idx(IMAGES[:1]),
@@ -119,6 +128,7 @@ READERS = {
         WeightsError,
         tuple,
     ),
+    "table of pictures": Reader("pictures.csv", TABLE, lambda file: image_folder(file, size=2)),
     "yaml": Reader("config.yaml", CONFIG.encode(), read, ConfigError, Document),
 }
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 import math
+import operator
 import types
 import warnings
 
@@ -405,6 +406,26 @@ def test_clip_stands_before_everything(params):
     updates, _ = transformation.update(grads, transformation.init(params), params)
     norm = math.sqrt(sum(leaf.size for leaf in jax.tree.leaves(params)))
     np.testing.assert_allclose(updates["dense2"]["bias"], -0.1 / norm, rtol=1e-6)
+
+
+@pytest.mark.parametrize("text", ["sgd: {learning_rate: 0.1, momentum: 0.9}", "adamw: 0.1"])
+def test_factors_multiply_the_updates_of_an_optimiser(text, params):
+    """As PyTorch's groups of parameters do by their learning rates: the weight decay of adamw, too."""
+    factors = {"dense1": {"kernel": 0.1, "bias": 2.0}, "dense2": {"kernel": 1.0, "bias": 0.5}}
+    both = [made(text, params, factors=f, accumulate=2, clip=0.5).transformation for f in (None, factors)]
+    updates = [jax.jit(each.update) for each in both]
+    grads, states = jax.grad(loss)(params), [each.init(params) for each in both]
+    for _ in range(4):
+        done = [update(grads, state, params) for update, state in zip(updates, states, strict=True)]
+        (one, other), states = zip(*done, strict=True)
+        close(other, jax.tree.map(operator.mul, one, factors))
+    assert all(np.any(leaf) for leaf in jax.tree.leaves(other))
+
+
+@pytest.mark.parametrize("name", ["lookahead", "sam", "schedule_free"])
+def test_factors_do_not_reach_the_parameters_that_an_optimiser_keeps(name, params):
+    with pytest.raises(ConfigError, match="optimizer: keeps parameters of its own, which train"):
+        made(EXAMPLES[name], params, factors=jax.tree.map(lambda _: 1.0, params))
 
 
 @pytest.mark.parametrize("reset", ["true", "false"])

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import json
+import os
+from dataclasses import asdict
 from pathlib import Path
 
+import jax
+import numpy as np
 import pytest
+from benchmarks.shapes import make
 
 import fnn
 from fnn.experiment import read
+from fnn.models.catalog import ARCHITECTURES
+from fnn.models.exchange import from_foreign
+from fnn.training import save_weights
 
 CONFIGS = Path(fnn.__file__).parents[1] / "configs"
 
@@ -27,3 +36,34 @@ CONFIGS = Path(fnn.__file__).parents[1] / "configs"
 def test_test_accuracy(name, least):
     run = fnn.train(read(CONFIGS / f"{name}.yaml"))
     assert run.summary["test"]["accuracy"] >= least
+
+
+@pytest.fixture
+def squeezenet(tmp_path):
+    """The weights that its authors published for Caffe, as a file of fnn."""
+    published = Path(os.environ["FNN_DATA"]) / "squeezenet" / "squeezenet_v1.0.npz"
+    architecture = ARCHITECTURES["squeezenet1_0"]
+    preprocessing = architecture.exceptions["caffe"]
+    x = jax.ShapeDtypeStruct((1, *preprocessing.size, 3), np.float32)
+    shapes = jax.eval_shape(fnn.models.squeezenet1_0().init, jax.random.key(0), x)
+    with np.load(published) as tensors:
+        params, state = from_foreign(architecture.namings["caffe"], tensors, *shapes)
+    metadata = {"config": "model: squeezenet1_0", "preprocess": json.dumps(asdict(preprocessing))}
+    file = tmp_path / "squeezenet1_0.safetensors"
+    file.write_bytes(save_weights(params, state, metadata))
+    return file
+
+
+@pytest.mark.slow
+@pytest.mark.data
+def test_fine_tuning_learns_in_a_minute_what_training_from_scratch_does_not(squeezenet, tmp_path):
+    """Four epochs of the last layer alone take as long as one of the whole network."""
+    make(tmp_path / "shapes", train=60, test=25)
+    given = [f"data.path={tmp_path / 'shapes'}", "train.batch_size=8", "train.rates={}"]
+    config = CONFIGS / "finetune_squeezenet.yaml"
+    tuned = read(
+        config, [*given, f"init_from.path={squeezenet}", "train.freeze=features/**", "train.epochs=4"]
+    )
+    assert fnn.train(tuned).summary["test"]["accuracy"] >= 0.85
+    scratch = read(config, [*given, "init_from=null", "train.epochs=1"])
+    assert fnn.train(scratch).summary["test"]["accuracy"] < 0.4

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fnn.trees import count, digest, first_match, from_paths, mask, matches, near, paths
+from fnn.trees import count, digest, first_match, from_paths, mask, matches, merge, near, paths, split
 
 TREE = {
     "head": {"kernel": np.ones((3, 2), np.float32), "bias": np.zeros(2, np.float32)},
@@ -37,6 +37,16 @@ def test_paths_are_sorted_and_lead_to_the_leaves() -> None:
 @given(st.dictionaries(names, trees, max_size=3))
 def test_from_paths_is_the_inverse_of_paths(tree: dict[str, Any]) -> None:
     assert from_paths(paths(tree)) == tree
+
+
+def test_a_tree_is_split_by_patterns_and_merged_again() -> None:
+    tree = {"a": {"kernel": 1, "bias": 2}, "b": {"kernel": 3}}
+    assert split(["a/**"], tree) == ({"b": {"kernel": 3}}, {"a": {"kernel": 1, "bias": 2}})
+    assert split(["*/bias", "b/*"], tree) == ({"a": {"kernel": 1}}, {"a": {"bias": 2}, "b": {"kernel": 3}})
+    assert split(["*"], tree) == ({}, tree)
+    assert split([], tree) == (tree, {})
+    for patterns in (["a/**"], ["*/bias", "b/*"], ["*"], [], ["c"]):
+        assert merge(*split(patterns, tree)) == tree
 
 
 def test_count_is_the_number_of_values() -> None:

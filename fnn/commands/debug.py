@@ -14,11 +14,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from fnn import kernels
+from fnn.commands.begin import resolved, with_weights
 from fnn.commands.console import rows
 from fnn.commands.execution import prepare
 from fnn.commands.resume import Start, differences
 from fnn.commands.surroundings import surroundings
-from fnn.commands.train import fit_parts, learning_rate_of, make_recipe, make_selection, resolved
+from fnn.commands.train import fit_parts, learning_rate_of, make_recipe, make_selection
 from fnn.data import Dataset, epoch_order
 from fnn.experiment import Experiment, Parts, build, read
 from fnn.layer import Layer, name_key
@@ -131,16 +132,17 @@ def debug(
     experiment = read(folder / CONFIG)
     prepare(experiment.train.execution)
     parts = build(experiment, model, data)
-    experiment = resolved(experiment, parts.model)
+    experiment = resolved(experiment, parts)
     last = parts.steps_per_epoch * experiment.train.epochs
     if not 1 <= step <= last:
         raise DebugError(f"{folder}: expected a step from 1 to {last}, got {step}")
     recipe = make_recipe(experiment, parts)
-    checkpoint = _checkpoint(folder, step, on_message)
+    start = Start(_checkpoint(folder, step, on_message))
+    experiment, start = with_weights(experiment, parts, start, on_message)
     keeper = _replay(experiment, parts, step, on_message)
     execution = experiment.train.execution
     with kernels.use(execution.kernels, threads=execution.threads):
-        before = _go_to(folder, experiment, parts, recipe, keeper, checkpoint, on_progress)
+        before = _go_to(folder, experiment, parts, recipe, keeper, start, on_progress)
         batch = _batch(experiment, parts, step)
         train, key = parts.dataset.train, name_key(jax.random.key(experiment.seed), "steps")
         assert train.targets is not None  # or it would not have been built
@@ -151,7 +153,7 @@ def debug(
         step=step,
         epoch=-(-step // parts.steps_per_epoch),
         epochs=experiment.train.epochs,
-        replayed_from=0 if checkpoint is None else checkpoint.step,
+        replayed_from=start.step,
         failure=keeper.failure,
         learning_rate=None if rate is None else float(rate(step - 1)),
         batch=tuple(batch.tolist()),
@@ -203,11 +205,11 @@ def _go_to(
     parts: Parts,
     recipe: Recipe,
     keeper: Replay,
-    checkpoint: Checkpoint | None,
+    start: Start,
     on_progress: Callable[[Progress], None],
 ) -> TrainState:
     """The state before the step, after which the step itself was done."""
-    selection, start = make_selection(experiment), Start(checkpoint)
+    selection = make_selection(experiment)
     try:
         fit_parts(experiment, parts, recipe, lambda record: None, on_progress, keeper, selection, start)
     except Stopped:

@@ -55,6 +55,8 @@ def _model(folder: Path, recipe: Recipe, parts: Parts) -> tuple[Params, State]:
     checkpoint = Checkpoints(folder / CHECKPOINTS).newest()
     if checkpoint is None:
         raise ConfigError((), f"{folder}: there is neither {WEIGHTS} nor a checkpoint yet")
-    example = initial_state(recipe, name_key(jax.random.key(0), "init"), parts.dataset.train.inputs[:1])
+    train = parts.dataset.train.inputs
+    inputs = jax.ShapeDtypeStruct((1, *train.shape[1:]), train.dtype)
+    example = initial_state(recipe, name_key(jax.random.key(0), "init"), inputs)
     train_state = put(below("train", checkpoint.read()), example)
     return recipe.evaluated(train_state), train_state.state

@@ -51,11 +51,16 @@ def _keep_programs(folder: Path) -> None:
             jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 
 
-def resolve(execution: ExecutionSection, model: Layer) -> ExecutionSection:
+def resolve(execution: ExecutionSection, model: Layer, on_disk: bool = False) -> ExecutionSection:
     """What the run of a model does: a value for everything that was left open.
 
+    Args:
+        execution: What was asked for.
+        model: What is trained.
+        on_disk: Whether the training part stays on disk, which no compiled loop reads from.
+
     Raises:
-        ConfigError: The kernels that were asked for are not there.
+        ConfigError: The kernels that were asked for are not there, or the mode cannot be.
 
     Warns:
         ExecutionWarning: JAX has other threads than asked for, or a GPU was started without its flag.
@@ -64,7 +69,10 @@ def resolve(execution: ExecutionSection, model: Layer) -> ExecutionSection:
     mode = execution.mode
     if mode == "auto":
         with kernels.use(chosen):
-            mode = "step" if slow_in_a_loop(model) else "scan"
+            mode = "step" if on_disk or slow_in_a_loop(model) else "scan"
+    if on_disk and mode == "scan":
+        text = "expected step, as the training part stays on disk (see the source's stream), got scan"
+        raise ConfigError(("train", "execution", "mode"), text)
     present = kernels.processors()
     threads = execution.threads or present
     on_cpu = jax.default_backend() == "cpu"

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
 from fnn.choices import ConfigError, Path, dotted, shown
 from fnn.experiment import Experiment, read
 from fnn.training import Checkpoint, Checkpoints, RunFolder
@@ -26,10 +28,12 @@ class Start:
     Attributes:
         checkpoint: What it goes on from; None: it begins.
         log: The records up to there.
+        weights: Arrays by path that it begins with in the place of its own.
     """
 
     checkpoint: Checkpoint | None = None
     log: list[dict[str, Any]] = field(default_factory=list)
+    weights: dict[str, np.ndarray] = field(default_factory=dict)
 
     @property
     def step(self) -> int:
@@ -96,12 +100,24 @@ def adopt(experiment: Experiment, folder: RunFolder, fork: bool = False) -> Expe
     }
     execution = train.execution.model_copy(update=chosen)
     adopted = experiment.model_copy(update={"train": train.model_copy(update={"execution": execution})})
+    adopted = _of_the_same_weights(adopted, before)
     changes = list(differences(before.model_dump(), adopted.model_dump()))
     if changes and not fork:
         raise ConfigError(
             (), f"{folder.path} began with another config: {'; '.join(changes)}; --fork goes on all the same"
         )
     return adopted
+
+
+def _of_the_same_weights(experiment: Experiment, before: Experiment) -> Experiment:
+    """With what the weights said, from which the run began."""
+    now, then, data = experiment.init_from, before.init_from, experiment.data
+    if then.path is None or now.path != then.path:
+        return experiment
+    changes: dict[str, Any] = {"init_from": now.model_copy(update={"sha256": now.sha256 or then.sha256})}
+    if data.normalize is True or data.normalize == "weights":
+        changes["data"] = data.model_copy(update={"normalize": before.data.normalize})
+    return experiment.model_copy(update=changes)
 
 
 def differences(before: Any, now: Any, path: Path = ()) -> Iterator[str]:

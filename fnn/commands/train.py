@@ -13,15 +13,16 @@ import numpy as np
 
 from fnn import kernels
 from fnn.choices import ConfigError
-from fnn.commands.execution import prepare, resolve, warn_of_slow_bfloat16
+from fnn.commands.begin import resolved, with_weights
+from fnn.commands.execution import prepare, warn_of_slow_bfloat16
 from fnn.commands.resume import Start, adopt, ended, find_start
 from fnn.commands.surroundings import surroundings
-from fnn.data import Dataset
+from fnn.data import DataError, Dataset
 from fnn.document import write
 from fnn.experiment import Experiment, Parts, build, build_loggers
 from fnn.experiment.saved import metadata_of
 from fnn.experiment.size import check_size
-from fnn.layer import Layer, Params, State, name_key
+from fnn.layer import Key, Layer, Params, State, name_key
 from fnn.training import (
     Checkpoints,
     DivergedError,
@@ -34,12 +35,14 @@ from fnn.training import (
     RunInfo,
     Selection,
     Stopped,
+    TrainState,
     evaluate,
     fit,
     initial_state,
     load_weights,
     predict,
     save_weights,
+    still,
 )
 from fnn.training.folder import CHECKPOINTS, CONFIG, SUMMARY, WEIGHTS, to_json
 from fnn.training.weights import WeightsError
@@ -98,6 +101,7 @@ def train(
         ConfigError: Something does not fit, before anything is compiled or written.
         DivergedError: The loss, the gradient or an update is not finite any more.
         Stopped: It was asked to stop, and can be resumed.
+        DataError: A picture that stayed on disk cannot be read; the run can be resumed once it can.
         CheckpointError: A checkpoint cannot be written, or all are damaged.
         FolderError: Something cannot be written; what was written before is intact.
 
@@ -123,15 +127,16 @@ def train(
         prepare(experiment.train.execution)
         parts, loggers = build(experiment, model, data), build_loggers(experiment)
         check_size(experiment, parts)
-        experiment = resolved(experiment, parts.model)
+        experiment = resolved(experiment, parts)
         if out is not None and (summary := ended(out, experiment)) is not None:
             return _loaded(parts, out, summary)
-        if folder is not None and out is None:
-            out = folder()
         start = Start()
-        if out is not None and resume:
+        if out is not None:
             start = find_start(out, experiment.train.epochs, parts.steps_per_epoch)
             on_message(f"{out.path}: {start.message}")
+        experiment, start = with_weights(experiment, parts, start, on_message)
+        if folder is not None and out is None:
+            out = folder()
         config = _begun(experiment, out)
         execution = experiment.train.execution
         using = kernels.use(execution.kernels, threads=execution.threads)
@@ -176,14 +181,6 @@ def _begun(experiment: Experiment, out: RunFolder | None) -> str:
     return config
 
 
-def resolved(experiment: Experiment, model: Layer) -> Experiment:
-    """The experiment with every choice made that the machine has a part in."""
-    with experiment.document.located():
-        execution = resolve(experiment.train.execution, model)
-    train = experiment.train.model_copy(update={"execution": execution})
-    return experiment.model_copy(update={"train": train})
-
-
 def _run(
     experiment: Experiment,
     parts: Parts,
@@ -206,7 +203,7 @@ def _run(
         if selection is not None and selection.step:
             params, state = selection.model()
         findings = _findings(recipe, parts.dataset, params, state)
-    except (DivergedError, Stopped, KeyboardInterrupt) as error:
+    except (DataError, DivergedError, Stopped, KeyboardInterrupt) as error:
         status = "diverged" if isinstance(error, DivergedError) else "interrupted"
         step = getattr(error, "step", log[-1]["step"] if log else 0)
         epoch = -(-step // parts.steps_per_epoch)
@@ -298,9 +295,11 @@ def fit_parts(
     key = jax.random.key(experiment.seed)
     batch_size, mode = experiment.train.batch_size, experiment.train.execution.mode
     assert mode != "auto"  # it is resolved
+    train = parts.dataset.train.inputs
+    inputs = jax.ShapeDtypeStruct((batch_size, *train.shape[1:]), train.dtype)
     return fit(
         recipe,
-        initial_state(recipe, name_key(key, "init"), parts.dataset.train.inputs[:batch_size]),
+        _first_state(recipe, name_key(key, "init"), inputs, start),
         parts.dataset,
         name_key(key, "steps"),
         seed=experiment.seed,
@@ -315,6 +314,12 @@ def fit_parts(
         selection=selection,
         resume=start.checkpoint,
     )
+
+
+def _first_state(recipe: Recipe, key: Key, inputs: Any, start: Start) -> TrainState:
+    begin = initial_state(recipe, key, inputs, start.weights)
+    start.weights.clear()  # they are on the device now
+    return begin
 
 
 def _recorder(
@@ -335,7 +340,7 @@ def _recorder(
 def make_recipe(experiment: Experiment, parts: Parts) -> Recipe:
     """What a training step needs to know, of what an experiment names."""
     return Recipe(
-        model=parts.model,
+        model=still(parts.model, experiment.train.freeze, parts.state),
         optimizer=parts.optimizer.transformation,
         loss=parts.loss,
         penalty=parts.penalty,
@@ -346,6 +351,7 @@ def make_recipe(experiment: Experiment, parts: Parts) -> Recipe:
         reduction=experiment.train.reduction,
         ema=experiment.train.ema,
         skip=experiment.train.on_nonfinite == "skip",
+        freeze=tuple(experiment.train.freeze),
     )
 
 

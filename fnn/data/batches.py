@@ -10,10 +10,14 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from fnn.data.on_disk import OnDisk
 from fnn.layer import name_key
 
 CHUNK = 1 << 20
 """Values that the normalisation holds in float64 at a time: 8 MB."""
+SAMPLE, SAMPLE_BYTES = 1000, 1 << 30
+"""Examples that stay on disk of which so many are measured, or as many as take so many bytes: a mean of 1,000
+pictures is within 1 % or so of a standard deviation of that of all."""
 
 
 def steps_per_epoch(n: int, batch_size: int) -> int:
@@ -103,6 +107,8 @@ class Normalizer:
     Attributes:
         mean: Of each channel ``(c,)``, in float32.
         std: Of each channel ``(c,)``, in float32, above 0.
+        bgr: Whether the channels are reversed first: what is red, green and blue comes out blue, green and
+            red, as ``mean`` and ``std`` are.
 
     Example:
         >>> import numpy as np
@@ -114,6 +120,7 @@ class Normalizer:
 
     mean: np.ndarray
     std: np.ndarray
+    bgr: bool = False
 
     def __call__(self, x: Array | np.ndarray) -> Array:
         """Inputs of any dtype with channels last, normalised in float32; may be traced.
@@ -124,17 +131,19 @@ class Normalizer:
         if x.ndim == 0 or x.shape[-1] != len(self.mean):
             raise ValueError(f"Normalizer: expected {len(self.mean)} channels, got the shape {x.shape}")
         shape = (1,) * (x.ndim - 1) + self.mean.shape
+        x = x[..., ::-1] if self.bgr else x
         return (jnp.asarray(x, jnp.float32) - self.mean.reshape(shape)) / self.std.reshape(shape)
 
 
-def fit_normalizer(inputs: np.ndarray) -> Normalizer:
+def fit_normalizer(inputs: np.ndarray | OnDisk) -> Normalizer:
     """Measure the mean and the standard deviation of each channel, the last axis.
 
     Two passes in float64 over slices of the rows, so that memory stays bounded and the variance
     of values far from 0 is right. A constant channel gets the standard deviation 1.
 
     Args:
-        inputs: The training part's inputs, ``(n, ..., c)``, with at least one row.
+        inputs: The training part's inputs, ``(n, ..., c)``, with at least one row. Of inputs that stay on
+            disk 1,000 are measured, at equal distances from each other, the same ones each time.
 
     Raises:
         ValueError: There is no value to measure.
@@ -147,6 +156,8 @@ def fit_normalizer(inputs: np.ndarray) -> Normalizer:
     """
     if inputs.ndim < 2 or inputs.size == 0:
         raise ValueError(f"fit_normalizer: expected inputs of shape (n, ..., channels), got {inputs.shape}")
+    if isinstance(inputs, OnDisk):
+        inputs = _sample(inputs)
     count = inputs.size // inputs.shape[-1]
     mean = sum(chunk.sum(0) for chunk in _chunks(inputs)) / count
     variance = sum(((chunk - mean) ** 2).sum(0) for chunk in _chunks(inputs)) / count
@@ -155,6 +166,13 @@ def fit_normalizer(inputs: np.ndarray) -> Normalizer:
     # a constant's mean is rounded, so its variance need not be 0; nor may a tiny one round to 0
     flat = (inputs.min(axes) == inputs.max(axes)) | (std < np.finfo(np.float32).tiny)
     return Normalizer(np.asarray(mean, np.float32), np.where(flat, np.float32(1), std))
+
+
+def _sample(inputs: OnDisk) -> np.ndarray:
+    """Examples at equal distances, so that of those in order of their class each class has its share."""
+    fit = max(1, SAMPLE_BYTES * len(inputs) // (inputs.size * inputs.dtype.itemsize))
+    chosen = np.linspace(0, len(inputs) - 1, min(SAMPLE, fit, len(inputs)))
+    return inputs.rows(chosen.round().astype(np.int64)).load()
 
 
 def _chunks(inputs: np.ndarray) -> Iterator[np.ndarray]:

@@ -57,11 +57,11 @@ def read_csv(file: Path, target: str | None, classify: bool) -> Dataset:
 
 def _parse(file: Path, lines: Reader, target: str | None) -> tuple[str, list[_Row]]:
     """The name of the target column, and the rows."""
-    records = _records(file, lines)
-    _, header = next(records, (1, []))
+    found = records(file, lines)
+    _, header = next(found, (1, []))
     column = _target_column(file, header, target)
     rows = []
-    for line, values in records:
+    for line, values in found:
         if len(values) != len(header):
             raise DataError(f"{file}:{line}: expected {len(header)} values, found {len(values)}")
         features = [_number(file, line, header[i], text) for i, text in enumerate(values) if i != column]
@@ -69,7 +69,7 @@ def _parse(file: Path, lines: Reader, target: str | None) -> tuple[str, list[_Ro
     return header[column], rows
 
 
-def _records(file: Path, lines: Reader) -> Iterator[tuple[int, list[str]]]:
+def records(file: Path, lines: Reader) -> Iterator[tuple[int, list[str]]]:
     """Each row that is not blank, with the line on which it ends."""
     try:
         for values in lines:

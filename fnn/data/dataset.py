@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from fnn.data.on_disk import OnDisk
 from fnn.data.preprocessing import Preprocessing
 
 MOST_CLASSES = 1 << 16
@@ -33,7 +34,8 @@ class Split:
     """One part of a data set, in the order of its file.
 
     Attributes:
-        inputs: Images ``(n, h, w, c)`` of bytes, or features ``(n, d)`` in float32.
+        inputs: Images ``(n, h, w, c)`` of bytes, or features ``(n, d)`` in float32; those of a set that is
+            larger than the memory stay on disk.
         targets: Class indices ``(n,)`` in int32, or values ``(n, outputs)`` in float32;
             ``None`` where they are unknown and to be predicted.
 
@@ -47,7 +49,7 @@ class Split:
         5
     """
 
-    inputs: np.ndarray
+    inputs: np.ndarray | OnDisk
     targets: np.ndarray | None = None
 
     def __post_init__(self) -> None:
@@ -59,7 +61,8 @@ class Split:
 
     def rows(self, indices: np.ndarray) -> Split:
         """The examples at these indices, in their order."""
-        return Split(self.inputs[indices], None if self.targets is None else self.targets[indices])
+        inputs = self.inputs.rows(indices) if isinstance(self.inputs, OnDisk) else self.inputs[indices]
+        return Split(inputs, None if self.targets is None else self.targets[indices])
 
 
 @dataclass(frozen=True, eq=False)

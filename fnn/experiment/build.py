@@ -16,16 +16,17 @@ from jax import Array
 from fnn import optim
 from fnn.capture import capture, captured
 from fnn.choices import ConfigError, Path, call, find, plain, read_choice, shown
-from fnn.data import DataError, Dataset, Normalizer, compose, fit_normalizer, steps_per_epoch
+from fnn.data import Augmentation, DataError, Dataset, Normalizer, steps_per_epoch
+from fnn.experiment.augmentation import build_augmentation
 from fnn.experiment.model import build_model
+from fnn.experiment.normalization import make_normalizer
+from fnn.experiment.parameters import make_penalty, rate_factors, trained_part
 from fnn.experiment.schema import DataSection, Experiment, TrainSection
 from fnn.layer import Layer, LayerError
-from fnn.losses import l2_penalty
 from fnn.metrics import Metric, default_metrics
 from fnn.optim.clock import Clock
 from fnn.registry import registry
 from fnn.training import Logger, Period
-from fnn.trees import KERNELS, first_match, mask, paths
 
 _SPAN = re.compile(r"(\d+(?:\.\d+)?) *(second|minute)s?")
 
@@ -37,14 +38,15 @@ class Parts:
     Attributes:
         model: The layer.
         dataset: Its training, validation, test and prediction parts.
-        normalizer: Fitted on the training part, or None.
-        augment: ``(key, inputs) -> inputs``, or None.
+        normalizer: What is done to an example before the model sees it, or None.
+        augment: ``(key, inputs) -> inputs``, which may mix them, or None.
         loss: ``(outputs, targets) -> losses``, one an example.
         penalty: ``params -> scalar``, the regulariser.
         metrics: By name.
         optimizer: The gradient transformation and its learning rate.
         dtype: The type of the activations.
         params, state: Shapes and dtypes of the model's.
+        trained: Those of the parameters that are trained.
         outputs: Shapes and dtypes of what each layer gives for a batch, by path.
         statistics: Shapes and dtypes of what each metric measures of a batch, by name.
         steps_per_epoch: Whole batches.
@@ -55,7 +57,7 @@ class Parts:
     model: Layer
     dataset: Dataset
     normalizer: Normalizer | None
-    augment: Callable[[Array, Array], Array] | None
+    augment: Augmentation | None
     loss: Callable[[Array, Array], Array]
     penalty: Callable[[Any], Array]
     metrics: dict[str, Metric]
@@ -63,6 +65,7 @@ class Parts:
     dtype: Any
     params: Any
     state: Any
+    trained: Any
     outputs: dict[str, Any]
     statistics: dict[str, Any]
     steps_per_epoch: int
@@ -96,6 +99,7 @@ def _build(experiment: Experiment, model: Layer | None, data: Dataset | None) ->
     dtype = jnp.dtype(experiment.precision)
     inputs = _inputs(dataset, min(train.batch_size, len(dataset.train)), dtype)
     params, state, outputs = _shapes(model, inputs, config)
+    trained = trained_part(train.freeze, params, state)
     loss = _loss(experiment.loss)
     metrics = _metrics(experiment.metrics, dataset)
     statistics = _check_targets(dataset, outputs[""], loss, metrics, experiment.loss)
@@ -107,22 +111,24 @@ def _build(experiment: Experiment, model: Layer | None, data: Dataset | None) ->
     return Parts(
         model=model,
         dataset=dataset,
-        normalizer=fit_normalizer(dataset.train.inputs) if experiment.data.normalize else None,
-        augment=_augment(experiment.data.augment, inputs),
+        normalizer=make_normalizer(experiment, dataset),
+        augment=build_augmentation(experiment.data.augment, inputs.shape),
         loss=loss,
-        penalty=_penalty(train.l2, params),
+        penalty=make_penalty(train.l2, params, trained),
         metrics=metrics,
         optimizer=optim.build(
             experiment.optimizer,
-            params,
+            trained,
             total_steps=run,
             steps_per_epoch=steps,
             clip=train.clip,
             accumulate=train.accumulate,
+            factors=rate_factors(train.rates, trained),
         ),
         dtype=dtype,
         params=params,
         state=state,
+        trained=trained,
         outputs=outputs,
         statistics=statistics,
         steps_per_epoch=steps,
@@ -259,45 +265,6 @@ def _metrics(choices: list[Any] | None, dataset: Dataset) -> dict[str, Metric]:
             raise ConfigError(path, f"{name} is there already, and a log has one figure of a name")
         metrics[name] = call(find(name, registry["metric"], "metric", path), name, arguments, path, plain)
     return metrics
-
-
-def _augment(choices: list[Any], inputs: jax.ShapeDtypeStruct) -> Callable[[Array, Array], Array] | None:
-    if not choices:
-        return None
-    steps = []
-    for i, choice in enumerate(choices):
-        name, arguments, path = read_choice(choice, ("data", "augment", i))
-        steps.append(
-            call(find(name, registry["augment"], "augmentation", path), name, arguments, path, plain)
-        )
-    augment: Callable[[Array, Array], Array] = compose(steps)
-    pictures = jax.ShapeDtypeStruct(inputs.shape, jnp.float32)
-    try:
-        jax.eval_shape(augment, jax.random.key(0), pictures)
-    except ValueError as error:
-        raise ConfigError(("data", "augment"), str(error)) from None
-    return augment
-
-
-def _penalty(l2: float | dict[str, float], params: Any) -> Callable[[Any], Array]:
-    path: Path = ("train", "l2")
-    strengths = l2 if isinstance(l2, dict) else {KERNELS: l2} if l2 else {}
-    for pattern in strengths:
-        try:
-            mask(pattern, params)
-        except ValueError as error:
-            raise ConfigError((*path, pattern) if isinstance(l2, dict) else path, str(error)) from None
-    labels = paths(first_match(strengths, params, default=""))
-
-    def penalty(params: Any) -> Array:
-        total = jnp.zeros((), jnp.float32)
-        for pattern, strength in strengths.items():
-            covered = {path: leaf for path, leaf in paths(params).items() if labels[path] == pattern}
-            if covered and strength:
-                total += l2_penalty(covered, strength, "*")
-        return total
-
-    return penalty
 
 
 def _check_targets(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import os
 from collections.abc import Iterable
 from pathlib import Path as FilePath
 from typing import Any
@@ -18,8 +19,8 @@ def read(file: str | FilePath, overrides: Iterable[str] = ()) -> Experiment:
     """An experiment from a config file and overrides, checked against the schema.
 
     Args:
-        file: YAML. A relative path of data in it is relative to the file; in an override, to the working
-            folder.
+        file: YAML. A relative path of data or weights in it is relative to the file; in an override, to the
+            working folder.
         overrides: Texts ``dotted.key=value``, the value in YAML.
 
     Raises:
@@ -45,9 +46,11 @@ def read(file: str | FilePath, overrides: Iterable[str] = ()) -> Experiment:
 def _make_absolute(tree: dict[str, Any], folder: FilePath) -> None:
     data = tree.get("data")
     source = data.get("source") if isinstance(data, dict) else None
-    for place in (data, *(source.values() if isinstance(source, dict) else ())):
+    if isinstance(tree.get("init_from"), str):
+        tree["init_from"] = {"path": tree["init_from"]}
+    for place in (data, tree.get("init_from"), *(source.values() if isinstance(source, dict) else ())):
         if isinstance(place, dict) and isinstance(place.get("path"), str):
-            place["path"] = str((folder / FilePath(place["path"]).expanduser()).resolve())
+            place["path"] = os.path.abspath(folder / os.path.expanduser(place["path"]))
 
 
 def _first_argument(name: str) -> str | None:

@@ -76,7 +76,7 @@ def _preprocessing(dataset: Dataset, normalizer: Normalizer | None) -> Preproces
     if found is None or normalizer is None:
         return found
     mean, std = (tuple(np.ravel(v).tolist()) for v in (normalizer.mean, normalizer.std))
-    return replace(found, mean=mean, std=std)
+    return replace(found, mean=mean, std=std, bgr=found.bgr != normalizer.bgr)
 
 
 def read_saved(path: str | Path) -> Saved:
@@ -87,9 +87,7 @@ def read_saved(path: str | Path) -> Saved:
             fit it.
         ConfigError: A layer of its config is not known.
     """
-    file = Path(path) / WEIGHTS if Path(path).is_dir() else Path(path)
-    if file != Path(path) and not file.exists():
-        raise WeightsError(f"{path}: expected a run that has ended, with {WEIGHTS} in it, found none")
+    file = weights_file(path)
     metadata = read_metadata(file)
     if "config" not in metadata or "input" not in metadata:
         raise WeightsError(f"{file}: expected 'config' and 'input' in its metadata, found {_names(metadata)}")
@@ -100,18 +98,48 @@ def read_saved(path: str | Path) -> Saved:
         shape = _value(tuple[int, ...], metadata, "input")
         inputs = jax.ShapeDtypeStruct((1, *shape), jnp.dtype(experiment.precision))
         params, state = jax.eval_shape(model.init, jax.random.key(0), inputs)
-        preprocessing = _value(Preprocessing, metadata, "preprocess")
+        preprocessing, normalizer = _normalization(metadata)
         classes = _value(tuple[str, ...], metadata, "classes")
-        normalizer = preprocessing.normalizer() if preprocessing else _normalizer(metadata)
     params, state = load_weights(file, params, state)
     return Saved(model, experiment.model, params, state, inputs, classes, preprocessing, normalizer)
 
 
-def _normalizer(metadata: dict[str, str]) -> Normalizer | None:
+def weights_file(path: str | Path) -> Path:
+    """A weights file, or that in a run's folder.
+
+    Raises:
+        WeightsError: The folder holds none.
+    """
+    if not Path(path).is_dir():
+        return Path(path)
+    file = Path(path) / WEIGHTS
+    if not file.exists():
+        raise WeightsError(f"{path}: expected a run that has ended, with {WEIGHTS} in it, found none")
+    return file
+
+
+def normalization_of(file: Path) -> tuple[Preprocessing | None, Normalizer | None]:
+    """How the examples of a weights file's model are made, and what is done to them then; None: nothing.
+
+    Raises:
+        WeightsError: There is no such file, it is damaged, or it does not say so.
+    """
+    metadata = read_metadata(file)
+    if "config" not in metadata:
+        raise WeightsError(f"{file}: expected 'config' in its metadata, found {_names(metadata)}")
+    with _told(file):
+        return _normalization(metadata)
+
+
+def _normalization(metadata: dict[str, str]) -> tuple[Preprocessing | None, Normalizer | None]:
+    preprocessing = _value(Preprocessing, metadata, "preprocess")
+    if preprocessing is not None:
+        return preprocessing, preprocessing.normalizer()
     found = _value(dict[str, list[float]], metadata, "normalize")
     if found is None:
-        return None
-    return Normalizer(*(np.asarray(found[name], np.float32) for name in ("mean", "std")))
+        return None, None
+    mean, std = (np.asarray(found[name], np.float32) for name in ("mean", "std"))
+    return None, Normalizer(mean, std)
 
 
 def _value(kind: Any, metadata: dict[str, str], name: str) -> Any:

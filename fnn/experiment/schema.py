@@ -3,12 +3,23 @@
 from __future__ import annotations
 
 import inspect
+import os
+import re
 import types
 import typing
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    ValidationError,
+    model_validator,
+)
 
 from fnn.choices import ConfigError, Path, shown
 from fnn.document import Document
@@ -17,6 +28,11 @@ from fnn.trees import near
 Choice = str | dict[str, Any]
 Positive = Annotated[int, Field(gt=0, lt=2**31)]
 NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+AboveZero = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+_OneOrMore = BeforeValidator(lambda given: given if isinstance(given, list) else [given])
+"""One alone may stand without a list around it."""
+Patterns = Annotated[list[str], _OneOrMore]
+"""Globs over paths."""
 
 
 class Section(BaseModel):
@@ -25,20 +41,70 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
+class NormalizeSection(Section):
+    """The normalisation in numbers, of each channel of the data or one for all."""
+
+    mean: Annotated[list[Annotated[float, Field(allow_inf_nan=False)]], _OneOrMore]
+    std: Annotated[list[AboveZero], _OneOrMore]
+    bgr: bool = False
+
+
 class DataSection(Section):
     """What is learned from."""
 
     source: Choice = Field(
-        "digits", description="data set: digits, mnist, idx, cifar10, cifar100, arrays, synthetic"
+        "digits",
+        description="data set: digits, mnist, idx, cifar10, cifar100, image_folder, arrays, synthetic",
     )
     path: str | None = Field(None, description="folder or file of the source, where it reads one")
     validation: Annotated[float, Field(ge=0, lt=1)] = Field(
         0.0, description="share of the training part that is kept for validation"
     )
     augment: list[Choice] = Field(
-        [], description="random changes of training pictures: shift, flip, crop, rotate, cutout"
+        [],
+        description="random changes of training pictures: shift, flip, crop, random_resized_crop, rotate, "
+        "color_jitter, randaugment, cutout, random_erasing, mixup, cutmix, one_of",
     )
-    normalize: bool = Field(True, description="to mean 0 and variance 1 of the training part, by channel")
+    normalize: bool | Literal["fit", "weights"] | NormalizeSection = Field(
+        True,
+        description="fit: to mean 0 and variance 1 of the training part, by channel; weights: as init_from's "
+        "expect it; true: weights with init_from, else fit; or {mean: [..], std: [..], bgr: false}",
+    )
+
+
+def _absolute(path: str) -> str:
+    return os.path.abspath(os.path.expanduser(path))
+
+
+def _hexadecimal(text: str) -> str:
+    if not re.fullmatch("[0-9a-f]{64}", text):
+        raise ValueError("64 hexadecimal digits")
+    return text
+
+
+class InitSection(Section):
+    """Weights to begin with."""
+
+    path: Annotated[str, AfterValidator(_absolute)] | None = Field(
+        None, description="weights to begin with: a run's folder, or a .safetensors file of fnn"
+    )
+    replace: Patterns = Field(
+        [], description='what is made anew all the same, by pattern: "classifier/**", or a list'
+    )
+    sha256: Annotated[str, AfterValidator(_hexadecimal)] | None = Field(
+        None, description="which file it must be; a run notes it in its config"
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_path(cls, given: Any) -> Any:
+        return {"path": given} if given is None or isinstance(given, str) else given
+
+    @model_validator(mode="after")
+    def _of_something(self) -> InitSection:
+        if self.path is None and (self.replace or self.sha256):
+            raise ValueError("a path with the rest")
+        return self
 
 
 class ExecutionSection(Section):
@@ -72,6 +138,13 @@ class TrainSection(Section):
     reduction: Literal["mean", "sum"] = Field("mean", description="how a batch's losses become one")
     l2: NotNegative | dict[str, NotNegative] = Field(
         0.0, description="strength of 0.5 l2 |w|^2 in the loss, on */kernel; or {pattern: strength}"
+    )
+    freeze: Patterns = Field(
+        [], description='parameters that are not trained, by pattern: "features/**", or a list'
+    )
+    rates: dict[str, AboveZero] = Field(
+        {},
+        description='what updates are multiplied by: {"features/**": 0.1}; by the first that fits, else 1',
     )
     clip: Annotated[float, Field(gt=0)] | None = Field(
         None, description="largest global norm of the gradient"
@@ -113,6 +186,7 @@ class Experiment(Section):
     precision: Literal["float32", "bfloat16"] = Field("float32", description="type of the activations")
     data: DataSection = Field(DataSection(), description="what is learned from")
     model: str | dict[str, Any] | list[Any] = Field(description="a list of layers, or a model by name")
+    init_from: InitSection = Field(InitSection(), description="weights to begin with")
     loss: Choice = Field(
         "cross_entropy",
         description="cross_entropy, sigmoid_cross_entropy, hinge, squared_hinge, squared_error, "
@@ -183,7 +257,7 @@ def _type_name(annotation: Any) -> str:
         return " | ".join(inner)
     if origin in (types.UnionType, typing.Union):
         return " | ".join(_type_name(part) for part in inner)
-    if origin is dict:
+    if origin is dict or (inspect.isclass(annotation) and issubclass(annotation, BaseModel)):
         return "mapping"
     if origin is list:
         return "list"
@@ -198,15 +272,28 @@ def _schema_error(error: ValidationError, tree: Mapping[str, Any]) -> ConfigErro
     if details["type"] == "extra_forbidden":
         section: Any = Experiment
         for name in path[:-1]:
-            section = section.model_fields[str(name)].annotation
+            section = _section(section.model_fields[str(name)].annotation)
         return ConfigError(path, f"unknown key; nearest: {near(str(path[-1]), section.model_fields)}")
     if details["type"] == "missing":
         name = str(details["loc"][-1])
         return ConfigError((name,), f"is required: {Experiment.model_fields[name].description}")
-    same = [d["msg"] for d in errors if _inside(d["loc"], tree) == path]
-    texts = (text.removeprefix("Input should be ").partition(" or instance of ")[0] for text in same)
+    same = [_wanted(d) for d in errors if _inside(d["loc"], tree) == path]
+    texts = (text.partition(" or instance of ")[0] for text in same)
     wanted = " or ".join(dict.fromkeys(texts))
     return ConfigError(path, f"expected {wanted}, got {shown(details['input'])}")
+
+
+def _wanted(error: Any) -> str:
+    if error["type"] == "missing":
+        return f"a mapping with {error['loc'][-1]}"
+    text: str = error["msg"]
+    return text.removeprefix("Input should be ").removeprefix("Value error, ")
+
+
+def _section(annotation: Any) -> Any:
+    """The section that a value can be, of an annotation with one."""
+    members = (annotation, *typing.get_args(annotation))
+    return next(m for m in members if inspect.isclass(m) and issubclass(m, BaseModel))
 
 
 def _inside(loc: tuple[str | int, ...], tree: Any) -> Path:

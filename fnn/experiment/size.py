@@ -26,11 +26,11 @@ def check_size(experiment: Experiment, parts: Parts) -> None:
     """
     most = device_memory()
     with experiment.document.located():
-        if 2 * size(parts.params) > most:
+        if (needed := size(parts.params) + size(parts.trained)) > most:
             name, leaf = max(paths(parts.params).items(), key=lambda item: size(item[1]))
-            total = f"parameters with their gradient take {in_bytes(2 * size(parts.params))}"
+            total = f"parameters with their gradient take {in_bytes(needed)}"
             raise ConfigError(("model",), f"{_in(most, total)}; the largest is {name}, {leaf.shape}")
-        optimizer = jax.eval_shape(parts.optimizer.transformation.init, parts.params)
+        optimizer = jax.eval_shape(parts.optimizer.transformation.init, parts.trained)
         if size(optimizer) > most:
             raise ConfigError(("optimizer",), _in(most, f"its state takes {in_bytes(size(optimizer))}"))
         for name, output in parts.outputs.items():

@@ -20,7 +20,14 @@ from fnn.optim.arguments import Meaning, construct, meaning
 from fnn.optim.catalog import REFUSED, is_transformation, schedules, transformations
 from fnn.optim.clock import Clock
 from fnn.optim.scope import Scope, axes, decay_masks, labels, mask
-from fnn.optim.wrappers import Transformation, accumulated, finished, forwarding, holds_params
+from fnn.optim.wrappers import (
+    Transformation,
+    accumulated,
+    finished,
+    forwarding,
+    holds_params,
+    multiplied,
+)
 
 Rate = Callable[[int], float]
 
@@ -52,6 +59,7 @@ def build(
     path: Path = ("optimizer",),
     clip: float | None = None,
     accumulate: int = 1,
+    factors: Any = None,
 ) -> Optimizer:
     """The optimiser that a config describes, for the parameters of one model.
 
@@ -74,6 +82,7 @@ def build(
         path: Where the section stands, for errors.
         clip: The largest global norm of the gradient, applied before all else.
         accumulate: Batches whose mean gradient makes one update.
+        factors: What each parameter's updates are multiplied by, in a tree like that of the parameters.
 
     Raises:
         ConfigError: With the path of what cannot be used: before anything is compiled.
@@ -93,12 +102,24 @@ def build(
     inner = built.transformation
     if clip is not None:
         inner = optax.chain(optax.clip_by_global_norm(clip), inner)
+    if factors is not None:
+        _need_no_params(inner, path, shapes)
+        inner = optax.chain(inner, multiplied(factors))
     if accumulate > 1:
         inner = accumulated(inner, accumulate)
     whole = finished(inner)
     name = "chain" if isinstance(config, list) else read_choice(config, path)[0]
     check(name, whole, path, Scope(shapes, shapes, clock))
     return Optimizer(whole, built.learning_rate)
+
+
+def _need_no_params(made: Transformation, path: Path, shapes: Any) -> None:
+    """Parameters in the state would be updated without the factors."""
+    state = jax.eval_shape(made.init, shapes)
+    if any(map(holds_params, jax.tree.leaves(state, is_leaf=holds_params))):
+        raise ConfigError(
+            path, "keeps parameters of its own, which train.rates do not reach: expected a multi_transform"
+        )
 
 
 def transformation(config: Any, path: Path, scope: Scope) -> Optimizer:

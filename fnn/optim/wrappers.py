@@ -212,6 +212,19 @@ def _no_second_look(params: Any) -> Any:
     )
 
 
+def multiplied(factors: Any) -> Transformation:
+    """Multiplies each update by a number of its own: as if the learning rate were multiplied by it.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> made = multiplied({"kernel": 0.5})
+        >>> params = {"kernel": jnp.ones(2)}
+        >>> print(made.update(params, made.init(params))[0]["kernel"])
+        [0.5 0.5]
+    """
+    return optax.stateless(lambda updates, _: jax.tree.map(lambda u, f: f * u, updates, factors))
+
+
 def finished(inner: Transformation) -> Transformation:
     """What the training step calls: its state is made of arrays of types that an update never changes.
 

@@ -5,6 +5,7 @@ from fnn.training.checkpoint import Checkpoint, CheckpointError, Checkpoints, Ch
 from fnn.training.evaluation import evaluate, predict
 from fnn.training.findings import Extent, Fault, Findings, Row
 from fnn.training.folder import RunFolder
+from fnn.training.freeze import still
 from fnn.training.keeper import Keeper, Period, Stopped
 from fnn.training.loggers import Logger, Loggers, LoggerWarning, RunInfo
 from fnn.training.loop import Fit, fit
@@ -48,4 +49,5 @@ __all__ = [
     "make_step",
     "predict",
     "save_weights",
+    "still",
 ]

@@ -16,6 +16,9 @@ from fnn.layer import Key
 from fnn.training.step import Recipe, TrainState, make_step
 
 Mode = Literal["scan", "step"]
+Step = Callable[[TrainState, Array, np.int32, tuple[Array, Array], Array], tuple[TrainState, Any]]
+"""``(train_state, order, i, data, key) -> (train_state, log)``: begins step i of an order, and does not wait;
+the old state is donated."""
 Advance = Callable[[TrainState, Array, int, int], tuple[TrainState, list[Any]]]
 """``(train_state, order, first, count) -> (train_state, logs)``: does the steps ``first, ...`` of an order
 ``(steps, batch)``, ``count`` of them; the logs are on the host, one a step. The old state is donated."""
@@ -38,6 +41,21 @@ def compile_steps(
         data: Inputs and targets of all examples.
         key: The randomness of the steps.
     """
+    if mode == "step":
+        return _dispatched(compile_step(recipe, train_state, order, data, key), data, key)
+    return _scanned(_step(recipe), train_state, order, data, key)
+
+
+def compile_step(
+    recipe: Recipe, train_state: TrainState, order: Any, data: tuple[Any, Any], key: Key
+) -> Step:
+    """Compile one step; of the arguments, as in `compile_steps`, only shapes and dtypes are read."""
+    step = jax.jit(_step(recipe), donate_argnums=0)
+    compiled: Step = step.lower(train_state, order, np.int32(0), data, key).compile()
+    return compiled
+
+
+def _step(recipe: Recipe) -> Callable[..., Any]:
     pure = make_step(recipe)
 
     @functools.partial(jax.jit, inline=True)  # traced once, for its shapes and for its place in the loop
@@ -45,16 +63,10 @@ def compile_steps(
         inputs, targets = data
         return pure(old, inputs[order[i]], targets[order[i]], key)
 
-    if mode == "step":
-        return _dispatched(step, train_state, order, data, key)
-    return _scanned(step, train_state, order, data, key)
+    return step
 
 
-def _dispatched(
-    step: Callable[..., Any], example: TrainState, order: Array, data: tuple[Array, Array], key: Key
-) -> Advance:
-    run = jax.jit(step, donate_argnums=0).lower(example, order, np.int32(0), data, key).compile()
-
+def _dispatched(run: Step, data: tuple[Array, Array], key: Key) -> Advance:
     def advance(
         train_state: TrainState, order: Array, first: int, count: int
     ) -> tuple[TrainState, list[Any]]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+import itertools
+from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -10,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from fnn.data import Split, evaluation_batches
+from fnn.data import OnDisk, Split, evaluation_batches
 from fnn.layer import Params, State
 from fnn.metrics import average
 from fnn.training.step import Recipe
@@ -29,25 +31,35 @@ def evaluate(
     """
     metrics = {"loss": average(recipe.loss), **recipe.metrics}
     totals: dict[str, Any] = {}
-    inputs, targets = jnp.asarray(split.inputs), jnp.asarray(split.targets)
-    for rows, valid in zip(*evaluation_batches(len(split), min(batch_size, len(split))), strict=True):
-        outputs = _apply(recipe, params, state, inputs, rows)
+    targets = jnp.asarray(split.targets)
+    for rows, valid, outputs in _outputs(recipe, params, state, split.inputs, batch_size):
         measured = jax.device_get(_measure(recipe, outputs, targets, rows, valid))
         totals = {n: m.merge(totals[n], measured[n]) if totals else measured[n] for n, m in metrics.items()}
     return {name: metric.value(totals[name]) for name, metric in metrics.items()}
 
 
 def predict(
-    recipe: Recipe, params: Params, state: State, inputs: np.ndarray, batch_size: int = 256
+    recipe: Recipe, params: Params, state: State, inputs: np.ndarray | OnDisk, batch_size: int = 256
 ) -> np.ndarray:
     """The model's outputs for raw inputs, in order, in float32."""
-    n = len(inputs)
-    on_device = jnp.asarray(inputs)
-    outputs = [
-        np.asarray(_apply(recipe, params, state, on_device, rows), np.float32)[valid]
-        for rows, valid in zip(*evaluation_batches(n, min(batch_size, n)), strict=True)
-    ]
-    return np.concatenate(outputs)
+    found = _outputs(recipe, params, state, inputs, batch_size)
+    return np.concatenate([np.asarray(outputs, np.float32)[valid] for _, valid, outputs in found])
+
+
+def _outputs(
+    recipe: Recipe, params: Params, state: State, inputs: np.ndarray | OnDisk, batch_size: int
+) -> Iterator[tuple[np.ndarray, np.ndarray, Array]]:
+    """The outputs of each batch, with its rows and a mask of those that count."""
+    indices, valid = evaluation_batches(len(inputs), min(batch_size, len(inputs)))
+    placed: Iterator[tuple[Any, np.ndarray]]
+    if isinstance(inputs, OnDisk):
+        every = np.arange(indices.shape[1], dtype=np.int32)
+        batches = inputs.stream(lambda i: indices[i], len(indices))
+        placed = ((batch, every) for batch in batches)
+    else:
+        placed = zip(itertools.repeat(jnp.asarray(inputs)), indices)
+    for rows, mask, (data, places) in zip(indices, valid, placed, strict=False):
+        yield rows, mask, _apply(recipe, params, state, data, places)
 
 
 @functools.partial(jax.jit, static_argnums=0)

@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import functools
 import time
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 
-import jax
-import jax.numpy as jnp
-import numpy as np
-from jax import Array
-
-from fnn.data import Dataset, epoch_order, steps_per_epoch
+from fnn.data import Dataset, Split
 from fnn.layer import Key
-from fnn.training.advance import Mode, compile_steps
+from fnn.training.advance import Mode
 from fnn.training.checkpoint import Checkpoint
 from fnn.training.evaluation import evaluate
+from fnn.training.feed import TOGETHER, Plan, make_feed
 from fnn.training.keeper import Keeper, Period, restore
 from fnn.training.meter import DivergedError, Meter, Progress, Record
 from fnn.training.retrace import watch_retraces
@@ -29,9 +24,6 @@ CALL = 0.3
 
 GROWTH = 4
 """How many times longer than the last one a call may be; the first does one step."""
-
-TOGETHER = 1024
-"""Steps that short epochs are put together to, where nothing is evaluated between them."""
 
 
 @dataclass
@@ -70,18 +62,20 @@ def fit(
     selection: Selection | None = None,
     resume: Checkpoint | None = None,
 ) -> Fit:
-    """Train for a number of epochs, with the data on the device.
+    """Train for a number of epochs.
 
     Args:
         recipe: What is trained.
         train_state: Where to begin; its buffers are donated.
-        dataset: Its training part is trained on; its validation part is evaluated after each epoch.
+        dataset: Its training part is trained on; its validation part is evaluated after each epoch. A part is
+            put on the device whole, or where its inputs stay on disk, read ahead of the step.
         key: The randomness of the steps.
         seed: The order of the examples.
         epochs: Passes over the training part.
         batch_size: Examples a step; a part that is smaller is one batch.
         log_every: Steps between two logged points.
-        mode: Steps in a compiled loop, ``scan``, or dispatched one by one, ``step``.
+        mode: Steps in a compiled loop, ``scan``, or dispatched one by one, ``step``, as where the inputs stay
+            on disk they must be.
         steps_per_call: How many steps at a time, at most; no bit depends on it. None: about 0.3 seconds'.
         learning_rate: Of the step's number, for the log.
         on_log: Gets each record of the log.
@@ -91,6 +85,8 @@ def fit(
         resume: Where to go on, in place of the beginning: every bit is as if nothing had interrupted the run.
 
     Raises:
+        ValueError: The mode is ``scan``, and the inputs stay on disk.
+        DataError: An example that stayed on disk cannot be read.
         DivergedError: The loss, the gradient or an update is not finite.
         Stopped: The keeper was asked to stop the run.
         CheckpointError: A checkpoint cannot be written, or the one to go on from does not fit.
@@ -98,18 +94,16 @@ def fit(
     Warns:
         RetraceWarning: Something is traced again after the first epoch.
     """
-    data = jnp.asarray(dataset.train.inputs), jnp.asarray(dataset.train.targets)
-    n, steps = len(dataset.train), steps_per_epoch(len(dataset.train), batch_size)
-    together = 1 if dataset.validation is not None else max(1, min(epochs, TOGETHER // steps))
-    orders = functools.partial(_orders, np.uint32(seed), n=n, batch_size=batch_size, epochs=together)
+    plan = Plan(seed, len(dataset.train), batch_size, epochs)
+    together = 1 if dataset.validation is not None else max(1, min(epochs, TOGETHER // plan.steps_per_epoch))
     begin = time.perf_counter()
-    advance = compile_steps(mode, recipe, train_state, orders(0), data, key)
+    feed = make_feed(recipe, train_state, dataset.train, key, plan, mode, together)
     compiled = time.perf_counter()
     meter = Meter(
         recipe,
-        steps_per_epoch=steps,
+        steps_per_epoch=plan.steps_per_epoch,
         epochs=epochs,
-        batch=min(n, batch_size),
+        batch=plan.batch,
         log_every=log_every,
         learning_rate=learning_rate,
         on_log=on_log,
@@ -119,18 +113,14 @@ def fit(
     if resume is not None:
         train_state = restore(resume, train_state, meter, selection)
     keeper.begin(train_state, meter.step, resume)
-    count, block = steps_per_call or 1, -1
+    count = steps_per_call or 1
     begun, watched = meter.step, False
-    with ExitStack() as watching:
+    with closing(feed), ExitStack() as watching:
         while meter.step < meter.steps and not (selection is not None and selection.exhausted):
-            if meter.step // (together * steps) != block:  # the epochs whose orders are at hand
-                block = meter.step // (together * steps)
-                order = orders(block * together)
-            first = meter.step - block * together * steps
-            last = min((block + 1) * together * steps, meter.steps, keeper.limit(meter.step))
+            last = min(feed.limit(meter.step), meter.steps, keeper.limit(meter.step))
             done = min(count, int(last) - meter.step)
             started = time.perf_counter()
-            train_state, logs = advance(train_state, order, first, done)
+            train_state, logs = feed.advance(train_state, meter.step, done)
             seconds = time.perf_counter() - started
             try:
                 meter.read(logs, seconds)
@@ -139,20 +129,25 @@ def fit(
                 meter.tell(started + seconds)
             if steps_per_call is None:
                 count = max(1, min(GROWTH * count, int(CALL / seconds * done)))
-            better = False
-            if dataset.validation is not None and meter.step % steps == 0:
-                params, state = recipe.evaluated(train_state), train_state.state
-                figures = evaluate(recipe, params, state, dataset.validation)
-                on_log({"step": meter.step, "epoch": meter.epoch, "split": "validation", **figures})
-                better = selection is not None and selection.judge(figures, meter.step, params, state)
-            if not watched and meter.step >= begun + steps:
+            better = _validate(recipe, train_state, dataset.validation, meter, on_log, selection)
+            if not watched and meter.step >= begun + plan.steps_per_epoch:
                 watched = watching.enter_context(watch_retraces())
             keeper.after(train_state, meter, selection, better)
     return Fit(train_state, compiled - begin, meter.seconds(), meter.skipped)
 
 
-@functools.partial(jax.jit, static_argnames=("n", "batch_size", "epochs"))
-def _orders(seed: Array, epoch: int, n: int, batch_size: int, epochs: int) -> Array:
-    """The orders of epochs one after the other."""
-    orders: Array = jax.lax.map(lambda e: epoch_order(seed, e, n, batch_size), epoch + jnp.arange(epochs))
-    return orders.reshape(-1, orders.shape[-1])
+def _validate(
+    recipe: Recipe,
+    train_state: TrainState,
+    validation: Split | None,
+    meter: Meter,
+    on_log: Callable[[Record], None],
+    selection: Selection | None,
+) -> bool:
+    """Evaluate the validation part, if there is one and an epoch has ended; whether it is the best so far."""
+    if validation is None or meter.step % meter.steps_per_epoch:
+        return False
+    params, state = recipe.evaluated(train_state), train_state.state
+    figures = evaluate(recipe, params, state, validation)
+    on_log({"step": meter.step, "epoch": meter.epoch, "split": "validation", **figures})
+    return selection is not None and selection.judge(figures, meter.step, params, state)

@@ -21,7 +21,7 @@ from jax import Array
 from fnn.layer import Key, join
 from fnn.probe import INPUT, OUTPUT, Probe
 from fnn.training.findings import Extent, Findings, Row
-from fnn.training.step import Recipe, TrainState, descend, norms, objective, prepare_batch
+from fnn.training.step import Recipe, TrainState, descend, losses, norms, objective, prepare_batch
 from fnn.training.verdict import first_fault
 from fnn.trees import paths
 
@@ -92,18 +92,19 @@ def _measure(
 ) -> dict[str, Any]:
     """The step, and of every array in it the range."""
     batch = prepare_batch(recipe, old.step, inputs, targets, key)
-    x, _, own_key = batch
-    compute = objective(replace(recipe, model=probe.model))
+    x = batch.inputs
+    trained, frozen = recipe.split(old.params)
+    compute = objective(replace(recipe, model=probe.model), frozen)
 
-    def probed(params: Any, added: Any) -> Any:
-        return compute(params, probe.adding(old.state, added), *batch)
+    def probed(trained: Any, added: Any) -> Any:
+        return compute(trained, probe.adding(old.state, added), batch)
 
-    zeros = probe.zeros(old.params, old.state, x, own_key)
+    zeros = probe.zeros(old.params, old.state, x, batch.key)
     (loss, (state, outputs)), (gradient, arriving) = jax.value_and_grad(probed, (0, 1), has_aux=True)(
-        old.params, zeros
+        trained, zeros
     )
     updates, _, params = descend(recipe, old, batch, loss, gradient)
-    losses = recipe.loss(outputs, targets)
+    each = losses(recipe, outputs, batch)
     values = probe.values(state)
     depths = {path: values[join(path, OUTPUT)].ndim - len(s.output.shape) for path, s in probe.sites.items()}
 
@@ -116,8 +117,8 @@ def _measure(
     return {
         "scalars": {"loss": loss, **norms(gradient, updates, params)},
         "penalty": recipe.penalty(old.params),
-        "bad": {"input": _bad_rows(x), "loss": _bad_rows(losses)},
-        "batch": {"raw": _span(inputs), "input": _span(x), "output": _span(outputs), "losses": _span(losses)},
+        "bad": {"input": _bad_rows(x), "loss": _bad_rows(each)},
+        "batch": {"raw": _span(inputs), "input": _span(x), "output": _span(outputs), "losses": _span(each)},
         "updates": {path: _span(leaf) for path, leaf in paths(updates).items()},
         "new_parameters": {path: _span(leaf) for path, leaf in paths(params).items()},
         "values": spans(values),

@@ -11,10 +11,12 @@ import jax.numpy as jnp
 import optax
 from jax import Array
 
+from fnn.data import Augmentation, Mixed
 from fnn.layer import Key, Layer, Params, State, name_key
 from fnn.losses import reduce
 from fnn.metrics import Metric
 from fnn.optim import evaluation_params
+from fnn.trees import from_paths, merge, paths, split
 
 SCALARS = ("loss", "gradient_norm", "update_norm", "parameter_norm")
 """What the log of a step says of it in one number each; where one is not finite, the step has failed."""
@@ -38,8 +40,8 @@ class TrainState(NamedTuple):
     Attributes:
         step: Steps done.
         params, state: The model's.
-        optimizer: The optimiser's.
-        average: An `Average` of the parameters, or ``{}``.
+        optimizer: The optimiser's, of the parameters that are trained.
+        average: An `Average` of those, or ``{}``.
     """
 
     step: Array
@@ -58,13 +60,18 @@ class Recipe:
         optimizer: A gradient transformation that takes ``value``, ``grad`` and ``value_fn``.
         loss: ``(outputs, targets) -> losses``, one an example.
         penalty: ``params -> scalar``, added to the loss.
-        metrics: Measured on the training batches, by name.
+        metrics: Measured on the training batches, by name; where examples are mixed, against the targets
+            of their own.
         normalize: ``inputs -> float32 inputs``.
-        augment: ``(key, float32 inputs) -> inputs``, in training, before normalising.
+        augment: ``(key, float32 inputs) -> inputs``, in training, before normalising; or it mixes the
+            examples of a batch, and with them their losses.
         dtype: The type of the activations.
         reduction: How the losses of a batch become one.
         ema: The decay of an average of the parameters; None: no average.
         skip: Whether a step in which something is not finite changes nothing but the number of the step.
+        freeze: Globs over the paths of parameters that are not trained: no step changes them, and no gradient
+            by them is computed. The optimiser, its ``value_fn`` and the average never see them. What a layer
+            does in training, such as moving its statistics, it does all the same; see `still`.
     """
 
     model: Layer
@@ -73,50 +80,78 @@ class Recipe:
     penalty: Callable[[Params], Array]
     metrics: Mapping[str, Metric]
     normalize: Callable[[Array], Array]
-    augment: Callable[[Key, Array], Array] | None = None
+    augment: Augmentation | None = None
     dtype: Any = jnp.float32
     reduction: Literal["mean", "sum"] = "mean"
     ema: float | None = None
     skip: bool = False
+    freeze: tuple[str, ...] = ()
 
-    def prepare(self, inputs: Array, key: Key | None = None) -> Array:
-        """What the model sees of raw inputs; augmented if a key is given."""
-        x = inputs.astype(jnp.float32)
-        if key is not None and self.augment is not None:
-            x = self.augment(key, x)
-        return self.normalize(x).astype(self.dtype)
+    def prepare(self, inputs: Array) -> Array:
+        """What the model sees of raw inputs."""
+        return self.normalize(inputs.astype(jnp.float32)).astype(self.dtype)
 
     def evaluated(self, train_state: TrainState) -> Params:
         """The parameters that evaluation uses: the average, where there is one, or the optimiser's choice."""
-        params: Params
+        params, frozen = self.split(train_state.params)
         if self.ema is None:
-            params = evaluation_params(train_state.optimizer, train_state.params)
+            params = evaluation_params(train_state.optimizer, params)
         else:
             total, values = train_state.average
             average = optax.tree.bias_correction(total, self.ema, values)
-            params = jax.tree.map(lambda a, p: jnp.where(values == 0, p, a), average, train_state.params)
-        return params
+            params = jax.tree.map(lambda a, p: jnp.where(values == 0, p, a), average, params)
+        whole: Params = merge(params, frozen)
+        return whole
+
+    def split(self, params: Params) -> tuple[Params, Params]:
+        """The parameters that are trained, and those that are not."""
+        return split(self.freeze, params)
 
 
-def initial_state(recipe: Recipe, key: Key, inputs: Any) -> TrainState:
+class Batch(NamedTuple):
+    """What the objective of a step takes beside the model's params and state.
+
+    Attributes:
+        inputs: What the model sees.
+        targets: Of each example.
+        key: The model's randomness.
+        partner, share: Where examples are mixed, with whom, and how much of each is its own: see `Mixed`.
+    """
+
+    inputs: Array
+    targets: Array
+    key: Key
+    partner: Array | None = None
+    share: Array | None = None
+
+
+def initial_state(
+    recipe: Recipe, key: Key, inputs: Any, given: Mapping[str, Any] | None = None
+) -> TrainState:
     """Where training begins.
 
     Args:
         recipe: What is trained.
         key: Makes the parameters.
         inputs: An array of raw inputs, or its shape and dtype.
+        given: Arrays by path (``params/conv1/kernel``, ``state/batch_norm1/mean``) that stand in the place of
+            those that the model would begin with.
     """
     x = jax.eval_shape(recipe.prepare, inputs)
 
     @jax.jit  # one compilation in place of one for each operation
-    def start(key: Key) -> TrainState:
+    def start(key: Key, given: dict[str, Array]) -> TrainState:
         params, state = recipe.model.init(key, x)
+        if given:
+            whole = from_paths({**paths({"params": params, "state": state}), **given})
+            params, state = whole.get("params", {}), whole.get("state", {})
+        trained, _ = recipe.split(params)
         average: Any = {}
         if recipe.ema is not None:
-            average = Average(optax.tree.zeros_like(params), jnp.zeros((), jnp.int32))
-        return TrainState(jnp.zeros((), jnp.int32), params, state, recipe.optimizer.init(params), average)
+            average = Average(optax.tree.zeros_like(trained), jnp.zeros((), jnp.int32))
+        return TrainState(jnp.zeros((), jnp.int32), params, state, recipe.optimizer.init(trained), average)
 
-    first: TrainState = start(key)
+    first: TrainState = start(key, dict(given or {}))
     return first
 
 
@@ -126,13 +161,15 @@ def make_step(
     """The step of a recipe: ``(train_state, inputs, targets, key) -> (train_state, log)``.
 
     It is pure; the randomness of step n comes from ``key`` and n alone. The log holds the loss with its
-    penalty, the global norms of gradient, update and parameters, and each metric's statistics of the batch.
+    penalty, the global norms of gradient, update and parameters, of those that are trained, and each metric's
+    statistics of the batch.
     """
 
     def step(old: TrainState, inputs: Array, targets: Array, key: Key) -> tuple[TrainState, dict[str, Any]]:
         batch = prepare_batch(recipe, old.step, inputs, targets, key)
-        compute = jax.value_and_grad(objective(recipe), has_aux=True)
-        (loss, (state, outputs)), gradient = compute(old.params, old.state, *batch)
+        trained, frozen = recipe.split(old.params)
+        compute = jax.value_and_grad(objective(recipe, frozen), has_aux=True)
+        (loss, (state, outputs)), gradient = compute(trained, old.state, batch)
         updates, optimizer, params = descend(recipe, old, batch, loss, gradient)
         average = old.average
         if recipe.ema is not None:
@@ -144,7 +181,7 @@ def make_step(
             **norms(gradient, updates, params),
             "metrics": {n: m.measure(outputs, targets, everything) for n, m in recipe.metrics.items()},
         }
-        new = TrainState(old.step + 1, params, state, optimizer, average)
+        new = TrainState(old.step + 1, merge(params, frozen), state, optimizer, average)
         if recipe.skip:
             kept = old._replace(step=new.step)
             good = jnp.isfinite(jnp.stack([log[name] for name in SCALARS])).all()
@@ -154,41 +191,54 @@ def make_step(
     return step
 
 
-def prepare_batch(
-    recipe: Recipe, step: Array, inputs: Array, targets: Array, key: Key
-) -> tuple[Array, Array, Key]:
-    """What the objective of a step takes after the model's params and state: inputs, targets, a key."""
+def prepare_batch(recipe: Recipe, step: Array, inputs: Array, targets: Array, key: Key) -> Batch:
+    """The batch of a step, augmented, with the keys of that step."""
     key = jax.random.fold_in(key, step)
-    return recipe.prepare(inputs, name_key(key, "augment")), targets, name_key(key, "model")
+    own = name_key(key, "model")
+    if recipe.augment is None:
+        return Batch(recipe.prepare(inputs), targets, own)
+    augmented = recipe.augment(name_key(key, "augment"), inputs.astype(jnp.float32))
+    if isinstance(augmented, Mixed):
+        return Batch(recipe.prepare(augmented.inputs), targets, own, augmented.partner, augmented.share)
+    return Batch(recipe.prepare(augmented), targets, own)
 
 
-def objective(recipe: Recipe) -> Callable[..., tuple[Array, tuple[State, Array]]]:
-    """What is differentiated: ``(params, state, x, targets, key) -> (loss, (state, outputs))``."""
+def losses(recipe: Recipe, outputs: Array, batch: Batch) -> Array:
+    """The loss of each example; of a mixed one it is mixed, too."""
+    own = recipe.loss(outputs, batch.targets)
+    if batch.partner is None or batch.share is None:
+        return own
+    share = batch.share.astype(own.dtype)
+    return share * own + (1 - share) * recipe.loss(outputs, batch.targets[batch.partner])
 
-    def compute(
-        params: Params, state: State, x: Array, targets: Array, key: Key
-    ) -> tuple[Array, tuple[State, Array]]:
-        outputs, state = recipe.model.apply(params, state, x, key=key, train=True)
-        loss = reduce(recipe.loss(outputs, targets), recipe.reduction) + recipe.penalty(params)
+
+def objective(recipe: Recipe, frozen: Params) -> Callable[..., tuple[Array, tuple[State, Array]]]:
+    """What is differentiated: ``(trained params, state, batch) -> (loss, (state, outputs))``."""
+
+    def compute(trained: Params, state: State, batch: Batch) -> tuple[Array, tuple[State, Array]]:
+        params = merge(trained, frozen)
+        outputs, state = recipe.model.apply(params, state, batch.inputs, key=batch.key, train=True)
+        loss = reduce(losses(recipe, outputs, batch), recipe.reduction) + recipe.penalty(params)
         return loss, (state, outputs)
 
     return compute
 
 
 def descend(
-    recipe: Recipe, old: TrainState, batch: tuple[Array, Array, Key], loss: Array, gradient: Any
+    recipe: Recipe, old: TrainState, batch: Batch, loss: Array, gradient: Any
 ) -> tuple[Any, Any, Params]:
-    """What the optimiser makes of a gradient: updates, its own state, the new parameters."""
-    compute = objective(recipe)
+    """What the optimiser makes of a gradient: updates, its own state, the new parameters that are trained."""
+    trained, frozen = recipe.split(old.params)
+    compute = objective(recipe, frozen)
     updates, optimizer = recipe.optimizer.update(
         gradient,
         old.optimizer,
-        old.params,
+        trained,
         value=loss,
         grad=gradient,
-        value_fn=lambda params: compute(params, old.state, *batch)[0],
+        value_fn=lambda params: compute(params, old.state, batch)[0],
     )
-    return updates, optimizer, optax.apply_updates(old.params, updates)
+    return updates, optimizer, optax.apply_updates(trained, updates)
 
 
 def norms(gradient: Any, updates: Any, params: Params) -> dict[str, Array]:

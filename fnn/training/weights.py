@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -34,7 +34,15 @@ OTHER_FORMATS = {
 
 
 class WeightsError(ValueError):
-    """A weights file cannot be read, or does not fit the model."""
+    """A weights file cannot be read, or does not fit the model.
+
+    Attributes:
+        names: Of the tensors that do not fit.
+    """
+
+    def __init__(self, message: str, names: tuple[str, ...] = ()) -> None:
+        super().__init__(message)
+        self.names = names
 
 
 def save_weights(
@@ -56,11 +64,37 @@ def load_weights(file: str | Path, params: Any, state: Any) -> tuple[Params, Sta
         WeightsError: The file is no safetensors file, or differs from the model; every missing, extra and
             misshaped tensor is listed. No tensor is read before all agree.
     """
-    wanted = paths({"params": params, "state": state})
-    with open_tensors(file) as tensors:
-        _compare(file, tensors, {name: _form(leaf) for name, leaf in wanted.items()})
-        tree = from_paths({name: tensors.get_tensor(name) for name in wanted})
+    tree = from_paths(load_part(file, params, state))
     return tree.get("params", {}), tree.get("state", {})
+
+
+def load_part(
+    file: str | Path, params: Any, state: Any, left_out: Callable[[str], bool] = lambda name: False
+) -> dict[str, np.ndarray]:
+    """As `load_weights`, by name: without those tensors of the model and the file that are left out.
+
+    Args:
+        file, params, state: As of `load_weights`.
+        left_out: Of a tensor's name, ``params/<path>`` or ``state/<path>``.
+
+    Raises:
+        WeightsError: As `load_weights`, of the others.
+    """
+    leaves = paths({"params": params, "state": state})
+    wanted = {name: _form(leaf) for name, leaf in leaves.items() if not left_out(name)}
+    with open_tensors(file) as tensors:
+        _compare(file, tensors, wanted, left_out)
+        return {name: tensors.get_tensor(name) for name in wanted}
+
+
+def tensor_names(file: str | Path) -> list[str]:
+    """The names ``params/<path>`` and ``state/<path>`` in a safetensors file.
+
+    Raises:
+        WeightsError: The file is no safetensors file.
+    """
+    with open_tensors(file) as tensors:
+        return _names(tensors)
 
 
 def read_metadata(file: str | Path) -> dict[str, str]:
@@ -91,19 +125,26 @@ def open_tensors(file: str | Path) -> Iterator[Any]:
         raise WeightsError(f"{file}: {found}") from None
 
 
-def _compare(file: str | Path, tensors: Any, wanted: dict[str, str]) -> None:
+def _names(tensors: Any) -> list[str]:
+    """All but the parameters that an average is of."""
+    return [name for name in tensors.keys() if not name.startswith("raw/")]  # noqa: SIM118
+
+
+def _compare(file: str | Path, tensors: Any, wanted: dict[str, str], left_out: Callable[[str], bool]) -> None:
     """By the file's header alone."""
-    names = [name for name in tensors.keys() if not name.startswith("raw/")]  # noqa: SIM118
+    names = [name for name in _names(tensors) if not left_out(name)]
     found = {name: _saved_form(tensors.get_slice(name)) for name in names}
-    problems = [f"missing {n}" for n in wanted if n not in found]
-    problems += [
-        f"{n}: expected {form}, got {found[n]}" for n, form in wanted.items() if found.get(n, form) != form
-    ]
-    unknown = [f"unknown {n}" for n in found if n not in wanted]
+    missing = [n for n in wanted if n not in found]
+    others = {n: form for n, form in wanted.items() if found.get(n, form) != form}
+    unknown = [n for n in found if n not in wanted]
+    problems = [f"missing {n}" for n in missing]
+    problems += [f"{n}: expected {form}, got {found[n]}" for n, form in others.items()]
+    problems += [f"unknown {n}" for n in unknown[:MOST_UNKNOWN]]
     if len(unknown) > MOST_UNKNOWN:
-        unknown[MOST_UNKNOWN:] = [f"and {len(unknown) - MOST_UNKNOWN} more unknown"]
-    if problems or unknown:
-        raise WeightsError(f"{file} does not fit the model: " + "; ".join(problems + unknown))
+        problems.append(f"and {len(unknown) - MOST_UNKNOWN} more unknown")
+    if problems:
+        text = f"{file} does not fit the model: {'; '.join(problems)}"
+        raise WeightsError(text, (*missing, *others, *unknown))
 
 
 def _form(array: Any) -> str:

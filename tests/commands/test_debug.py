@@ -115,6 +115,26 @@ def test_the_state_before_the_step_is_that_of_the_run_to_the_bit(tmp_path, monke
     assert "everything is finite" in str(report)
 
 
+@pytest.mark.slow
+def test_a_mixed_step_is_replayed_with_its_mixture(tmp_path):
+    """The loss of the step is the run's, and a bad example spoils its partner, too."""
+    model = [{"dense": 4}, "relu", {"dense": 2}]
+    data = {"source": "planted", "normalize": False, "augment": [{"mixup": 1.0}]}
+    run = fnn.train(
+        experiment(model, data=data), folder=lambda: RunFolder.create(tmp_path / "sound", "config")
+    )
+    report = debug(tmp_path / "sound", step=8)
+    record = next(r for r in run.log if r["step"] == 8)
+    for name, value in report.findings.scalars.items():
+        np.testing.assert_allclose(value, record[name], rtol=1e-5, err_msg=name)
+    data["source"] = {"planted": {"target": float("inf")}}
+    assert diverged(tmp_path / "run", model, data=data) == AT
+    report = debug(tmp_path / "run")
+    assert (report.step, report.findings.fault.stage) == (AT, "loss")
+    assert BAD in report.examples["loss"]
+    assert len(report.examples["loss"]) <= 2
+
+
 FAULTS = {
     "data": ([{"dense": 2}], {"planted": {"pixel": np.inf}}, ("input", ""), ("input", "activation", "loss")),
     "loss": ([{"dense": 2}], {"planted": {"target": 1e30}}, ("loss", ""), ("loss",)),

@@ -52,6 +52,12 @@ def test_what_is_left_open_is_chosen_by_machine_and_model(monkeypatch, platform,
         assert resolve(chosen, model) == chosen, "a run from a run's config does the same"
 
 
+def test_a_set_that_stays_on_disk_is_not_read_in_a_compiled_loop():
+    assert resolve(ExecutionSection(), DENSE, on_disk=True).mode == "step"
+    with pytest.raises(ConfigError, match=r"mode: expected step, as the training part .* scan"):
+        resolve(ExecutionSection(mode="scan"), DENSE, on_disk=True)
+
+
 @pytest.mark.cpu
 def test_what_is_given_is_kept():
     for mode in ("scan", "step"):

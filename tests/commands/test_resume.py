@@ -11,7 +11,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax.experimental.compilation_cache import compilation_cache
 
 import fnn
 from fnn.choices import ConfigError
@@ -23,6 +22,8 @@ from fnn.training.checkpoint import CheckpointError
 from fnn.training.folder import FolderError
 from fnn.training.weights import WeightsError
 
+pytestmark = pytest.mark.usefixtures("compiled_once")
+
 CONFIGS = Path(fnn.__file__).parents[1] / "configs"
 EPOCH, EPOCHS = 6, 3  # 26 rows are 6 whole batches of 4; 2 rows are left out
 TIMES = {"seconds", "examples_per_second"}
@@ -33,24 +34,6 @@ SMALL = [{"dense": 3}]
 MODEL = [{"dense": 6}, {"batch_norm": {}}, "relu", {"dropout": 0.3}, {"dense": 3}]
 FEATURES = {"synthetic": {"shape": [5], "classes": 3, "size": 26}}
 PICTURES = {"synthetic": {"shape": [4, 4, 1], "classes": 3, "size": 26}}
-
-
-@pytest.fixture(autouse=True, scope="module")
-def compiled_once(tmp_path_factory):
-    """What a run compiles, the run that goes on with it finds."""
-    names = (
-        "jax_compilation_cache_dir",
-        "jax_persistent_cache_min_compile_time_secs",
-        "jax_persistent_cache_min_entry_size_bytes",
-    )
-    before = {name: getattr(jax.config, name) for name in names}
-    for name, value in zip(names, (str(tmp_path_factory.mktemp("compiled")), 0.0, -1), strict=True):
-        jax.config.update(name, value)
-    compilation_cache.reset_cache()
-    yield
-    for name, value in before.items():
-        jax.config.update(name, value)
-    compilation_cache.reset_cache()
 
 
 @pytest.fixture(autouse=True)
@@ -117,6 +100,7 @@ EVERYTHING = {
     "model": ["flatten", *MODEL],
     "optimizer": {"adamw": {"learning_rate": COSINE, "weight_decay": 1e-2}},
 }
+MIXED = {"source": PICTURES, "augment": ["flip", {"one_of": [{"mixup": 0.4}, "cutmix"]}]}
 HELD_OUT = {"source": FEATURES, "validation": 0.3}
 BEST = {"best": {"max": "accuracy"}, "patience": 2, "epochs": 5}
 
@@ -129,6 +113,7 @@ FAST = {
         {"data": HELD_OUT, "model": MODEL, "train": {"execution": {"mode": "step"}, **BEST}},
         [6, 3],
     ),
+    "mixed examples": ({"data": MIXED, "model": ["flatten", *MODEL], "train": {"ema": 0.9}}, [8, 3]),
     "bfloat16": ({"model": MODEL, "precision": "bfloat16"}, [4]),
     "an optimiser that evaluates elsewhere": (
         {"optimizer": {"schedule_free": {"base_optimizer": {"sgd": 0.05}, "learning_rate": 0.05}}},

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from fnn.data import DataError, cifar10, cifar100
 from fnn.data.cifar_files import _read
@@ -79,13 +80,72 @@ def test_both_are_found_under_either_name(name, read, request, monkeypatch):
     np.testing.assert_array_equal(read().train.inputs, TRAIN)
 
 
+def folders(root: Path, classes: list[str], labels: list[int], images: np.ndarray) -> None:
+    for name in classes:
+        (root / name).mkdir(parents=True)
+    for i, (label, image) in enumerate(zip(labels, images, strict=True)):
+        Image.fromarray(image).save(root / classes[label] / f"{i:04}.png")
+
+
+def filled(labels: list[int], count: int) -> tuple[list[int], np.ndarray]:
+    """Labels and pictures with at least one of each class, in order of the class."""
+    labels = sorted([*labels, *(set(range(count)) - set(labels))])
+    return labels, pictures(len(labels))
+
+
+@pytest.mark.parametrize("count", [10, 100])
+def test_class_folders_are_read_to_the_byte(tmp_path, monkeypatch, count):
+    root, source = tmp_path / f"cifar{count}", {10: cifar10, 100: cifar100}[count]
+    classes = TEN if count == 10 else [f"fine{i:02}" for i in range(100)]
+    parts = {name: filled(labels, count) for name, labels in (("train", [3, 3, 9]), ("test", [0]))}
+    for name, (labels, images) in parts.items():
+        folders(root / name, classes, labels, images)
+    monkeypatch.setenv("FNN_DATA", str(tmp_path))
+    for data in (source(), source(root)):
+        for name, (labels, images) in parts.items():
+            np.testing.assert_array_equal(getattr(data, name).inputs, images)
+            assert getattr(data, name).targets.tolist() == labels
+        assert data.classes == tuple(classes)
+    if count == 100:
+        with pytest.raises(
+            DataError, match=r"cifar100: expected train\.bin, .*: class folders have no coarse"
+        ):
+            cifar100(labels="coarse")
+
+
+def test_the_binary_form_is_taken_where_both_are(ten):
+    folders(ten / "train", TEN, *filled([], 10))
+    folders(ten / "test", TEN, *filled([], 10))
+    np.testing.assert_array_equal(cifar10(ten).train.inputs, TRAIN)
+    (ten / "test_batch.bin").unlink()
+    assert len(cifar10(ten).test) == 10
+
+
+def test_class_folders_of_something_else_are_refused(tmp_path):
+    for part in ("train", "test"):
+        folders(tmp_path / part, TEN[:9], *filled([], 9))
+    with pytest.raises(DataError, match="train: expected 10 folders, one a class, found 9"):
+        cifar10(tmp_path)
+    for part in ("train", "test"):
+        folders(tmp_path / part, TEN[9:], [0], pictures(1))
+    Image.new("RGB", (32, 30)).save(tmp_path / "test/dog/new.png")
+    with pytest.raises(DataError, match=r"new\.png: expected a picture of 32 × 32 pixels, found 32 × 30"):
+        cifar10(tmp_path)
+
+
 def test_a_missing_set_says_what_and_where(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("FNN_DATA", str(tmp_path / "root"))
     with pytest.raises(DataError) as caught:
         cifar10()
     message = str(caught.value)
-    for part in ("data_batch_3.bin", "root/cifar10 is no", "root/cifar-10-batches-bin is no", "get CIFAR-10"):
+    for part in (
+        "data_batch_3.bin",
+        "root/cifar10 is no",
+        "root/cifar-10-batches-bin is no",
+        "get CIFAR-10",
+        "train/CLASS/*.png",
+    ):
         assert part in message
 
 

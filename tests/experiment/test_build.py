@@ -12,7 +12,7 @@ import pytest
 
 import fnn
 from fnn.choices import ConfigError, dotted
-from fnn.data import DataError, Dataset, Split
+from fnn.data import DataError, Dataset, Mixed, Split
 from fnn.experiment import build, build_loggers, check
 
 PICTURES = {"source": {"synthetic": {"shape": [4, 4, 1], "classes": 3, "size": 24}}}
@@ -313,6 +313,41 @@ def test_pictures_are_augmented_and_vectors_are_not():
     text, place = refused(data={**VECTORS, "augment": ["flip"]}, model=[{"dense": 3}])
     assert place.startswith("data.augment")
     assert "flip: expected images (batch, height, width, channels), got the shape (24, 5)" in text
+
+
+def test_one_of_holds_augmentations_with_their_arguments():
+    choice = {"one_of": {"augmentations": [{"mixup": {"alpha": 0.4}}, "cutmix"], "weights": [1, 3]}}
+    made = parts(data={**PICTURES, "augment": ["flip", choice]})
+    mixed = jax.eval_shape(made.augment, jax.random.key(0), jnp.zeros((6, 4, 4, 1)))
+    assert isinstance(mixed, Mixed)
+    assert [leaf.shape for leaf in mixed] == [(6, 4, 4, 1), (6,), (6,)]
+
+
+@pytest.mark.parametrize(
+    ("augment", "path", "message"),
+    [
+        ([{"one_of": ["flip", "mixupp"]}], (0, "one_of", 1), "unknown augmentation 'mixupp'; nearest: mixup"),
+        ([{"one_of": [{"mixup": {"alfa": 1}}]}], (0, "one_of", 0, "mixup", "alfa"), "nearest: alpha"),
+        ([{"one_of": [{"mixup": 0}]}], (0, "one_of", 0, "mixup"), "mixup: expected alpha above 0"),
+        ([{"one_of": "mixup"}], (0, "one_of"), "expected a valid array, got 'mixup'"),
+        ([{"one_of": []}], (0, "one_of"), "one_of: expected one augmentation or more, got none"),
+        (["mixup", "flip", "cutmix"], (), "expected one augmentation that mixes examples, got a second one"),
+        ([{"random_resized_crop": {"scale": [0.5]}}], (0, "random_resized_crop", "scale"), "expected more"),
+        ([{"random_erasing": {"value": "nois"}}], (0, "random_erasing", "value"), "'noise'"),
+    ],
+)
+def test_an_augmentation_that_cannot_be_made_is_refused_at_its_place(augment, path, message):
+    text, place = refused(data={**PICTURES, "augment": augment})
+    assert place == dotted(("data", "augment", *path))
+    assert message in text
+
+
+def test_vectors_can_be_mixed_but_not_cut():
+    made = parts(data={**VECTORS, "augment": ["mixup"]}, model=[{"dense": 3}])
+    assert made.augment is not None
+    text, place = refused(data={**VECTORS, "augment": ["cutmix"]}, model=[{"dense": 3}])
+    assert place.startswith("data.augment")
+    assert "cutmix: expected images (batch, height, width, channels), got the shape (24, 5)" in text
 
 
 @pytest.mark.parametrize(

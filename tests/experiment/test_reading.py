@@ -196,6 +196,31 @@ def test_a_path_in_an_override_is_relative_to_the_working_folder(config, tmp_pat
     assert read(file, ["data.path=../up.csv"]).data.path == str(tmp_path / "up.csv")
 
 
+@pytest.mark.parametrize("text", ["init_from: w.safetensors", "init_from: {path: w.safetensors}"])
+def test_the_path_of_weights_is_as_one_of_data(config, tmp_path, monkeypatch, text):
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    file = config(f"model: [relu]\n{text}\n", "deep/config.yaml")
+    assert read(file).init_from.path == str(tmp_path / "deep" / "w.safetensors")
+    for override in ("init_from=w", "init_from.path=w"):
+        assert read(file, [override, "init_from.replace=head/*"]).init_from.model_dump() == {
+            "path": str(tmp_path / "here" / "w"),
+            "replace": ["head/*"],
+            "sha256": None,
+        }
+    assert read(file, ["init_from=null"]).init_from.path is None
+
+
+def test_normalisation_in_numbers_is_overridden_one_by_one(config):
+    data = read(config(), ["data.normalize.mean=[1, 2]", "data.normalize.std=3"]).data
+    assert data.normalize.model_dump() == {"mean": [1.0, 2.0], "std": [3.0], "bgr": False}
+
+
+def test_a_path_that_no_system_has_is_no_crash(config):
+    file = config('model: [relu]\ndata: {path: "a\\0b"}\ninit_from: "a\\0b"\n')
+    assert read(file).init_from.path.endswith("a\0b")
+
+
 def test_an_absolute_path_and_the_home_folder_stay_what_they_are(config, tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     file = config("model: [relu]\ndata: {source: arrays, path: ~/rows.csv}\n")

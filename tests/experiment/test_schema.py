@@ -23,6 +23,7 @@ def test_every_field_has_its_default():
         "precision": "float32",
         "data": {"source": "digits", "path": None, "validation": 0.0, "augment": [], "normalize": True},
         "model": ["relu"],
+        "init_from": {"path": None, "replace": [], "sha256": None},
         "loss": "cross_entropy",
         "metrics": None,
         "optimizer": {"adam": 1e-3},
@@ -31,6 +32,8 @@ def test_every_field_has_its_default():
             "batch_size": 128,
             "reduction": "mean",
             "l2": 0.0,
+            "freeze": [],
+            "rates": {},
             "clip": None,
             "accumulate": 1,
             "ema": None,
@@ -54,9 +57,10 @@ def test_every_value_given_is_kept():
             "path": "/a",
             "validation": 0.25,
             "augment": ["flip", {"shift": 1}],
-            "normalize": False,
+            "normalize": {"mean": [1.0, 2.0], "std": [0.5], "bgr": True},
         },
         "model": {"mlp": [4, 2]},
+        "init_from": {"path": "/w", "replace": ["head/*"], "sha256": 64 * "0"},
         "loss": {"cross_entropy": {"label_smoothing": 0.1}},
         "metrics": ["accuracy", {"top_k": 3}],
         "optimizer": [{"clip_by_global_norm": 1.0}, "adam"],
@@ -65,6 +69,8 @@ def test_every_value_given_is_kept():
             "batch_size": 5,
             "reduction": "sum",
             "l2": {"*/kernel": 0.5},
+            "freeze": ["features/**"],
+            "rates": {"*/bias": 2.0},
             "clip": 2.0,
             "accumulate": 4,
             "ema": 0.99,
@@ -116,7 +122,8 @@ def test_the_model_is_required():
     assert str(error) == "model: is required: a list of layers, or a model by name"
 
 
-INTEGER, NUMBER, BOOLEAN = "a valid integer", "a valid number", "a valid boolean"
+INTEGER, NUMBER = "a valid integer", "a valid number"
+NORMALIZE = "a valid boolean or 'fit' or 'weights' or a valid dictionary"
 NO_CHOICE = "a valid string or a valid dictionary"
 
 WRONG = [
@@ -163,8 +170,13 @@ WRONG = [
     ("train.execution.mode", "fast", "'auto', 'scan' or 'step', got 'fast'"),
     ("train.execution.kernels", "cudnn", "'auto', 'onednn', 'jax' or 'xla', got 'cudnn'"),
     ("train.execution.threads", 0, "greater than 0, got 0"),
-    ("data.normalize", 1, f"{BOOLEAN}, got 1"),
-    ("data.normalize", "true", f"{BOOLEAN}, got 'true'"),
+    ("data.normalize", 1, f"{NORMALIZE}, got 1"),
+    ("data.normalize", "true", f"{NORMALIZE}, got 'true'"),
+    ("data.normalize", {"mean": 1.0}, 'a mapping with std, got {"mean": 1.0}'),
+    ("train.rates", 0.1, "a valid dictionary, got 0.1"),
+    ("init_from", 3, "a valid dictionary, got 3"),
+    ("init_from", {"replace": "head/*"}, "a path with the rest, got {"),
+    ("init_from.sha256", "1", "64 hexadecimal digits, got '1'"),
     ("data.path", 3, "a valid string, got 3"),
     # choices and lists of them
     ("data.source", 3, f"{NO_CHOICE}, got 3"),
@@ -207,6 +219,13 @@ def test_a_wrong_value_says_where_what_was_expected_and_what_was_got(dotted, val
         ({"optimizer": ["adam", 3]}, ("optimizer", 1), f"{NO_CHOICE}, got 3"),
         ({"train": {"l2": {"*/kernel": -0.1}}}, ("train", "l2", "*/kernel"), "equal to 0, got -0.1"),
         ({"train": {"l2": {"*/kernel": "x"}}}, ("train", "l2", "*/kernel"), f"{NUMBER}, got 'x'"),
+        ({"train": {"rates": {"*": 0.0}}}, ("train", "rates", "*"), "greater than 0, got 0.0"),
+        ({"train": {"freeze": ["a", 3]}}, ("train", "freeze", 1), "a valid string, got 3"),
+        (
+            {"data": {"normalize": {"mean": [1.0], "std": [0.0]}}},
+            ("data", "normalize", "std", 0),
+            "than 0, got 0.0",
+        ),
     ],
 )
 def test_a_wrong_item_is_named_by_its_own_path(tree, path, message):
@@ -224,6 +243,10 @@ def test_a_wrong_item_is_named_by_its_own_path(tree, path, message):
         ("train.log_every", "10%", "10%"),
         ("train.log_every", 5, 5),
         ("metrics", [], []),
+        ("train.freeze", "features/**", ["features/**"]),
+        ("data.normalize", {"mean": 1, "std": 2}, {"mean": [1.0], "std": [2.0], "bgr": False}),
+        ("init_from", "/w", {"path": "/w", "replace": [], "sha256": None}),
+        ("init_from", None, {"path": None, "replace": [], "sha256": None}),
         ("seed", 2**32 - 1, 2**32 - 1),
     ],
 )
@@ -239,7 +262,8 @@ def test_fields_lists_every_field_with_type_default_and_meaning():
     rows = fields()
     dump, expected = check({"model": ["relu"]}).model_dump(), []
     for name, value in dump.items():
-        expected += [f"{name}.{inner}" for inner in value] if name in ("data", "train") else [name]
+        section = name in ("data", "init_from", "train")
+        expected += [f"{name}.{inner}" for inner in value] if section else [name]
     for section in ("checkpoint", "execution"):
         place = expected.index(f"train.{section}")
         expected[place : place + 1] = [f"train.{section}.{name}" for name in dump["train"][section]]
@@ -250,10 +274,11 @@ def test_fields_lists_every_field_with_type_default_and_meaning():
     assert table["data.source"] == ("choice", "'digits'")
     assert table["data.path"] == ("str | null", "null")
     assert table["data.augment"] == ("list", "[]")
-    assert table["data.normalize"] == ("bool", "true")
+    assert table["data.normalize"] == ("bool | fit | weights | mapping", "true")
     assert table["model"] == ("choice, list", "required")
     assert table["metrics"] == ("list | null", "null")
     assert table["optimizer"] == ("choice, list", '{"adam": 0.001}')
+    assert table["init_from.replace"] == ("list", "[]")
     assert table["train.l2"] == ("float | mapping", "0.0")
     assert table["train.ema"] == ("float | null", "null")
     assert table["train.log_every"] == ("int | str", "'1 epoch'")

@@ -151,8 +151,8 @@ def _clear(code: int, stderr: str, config: Path, left_behind: bool, example: Exa
 def traced_only() -> Iterator[None]:
     """Within it a run ends with its training step traced, before anything is compiled."""
 
-    def shapes(recipe: Any, key: Any, inputs: Any) -> Any:
-        return jax.eval_shape(lambda k: initial_state(recipe, k, inputs), key)
+    def shapes(recipe: Any, key: Any, inputs: Any, given: Any) -> Any:
+        return jax.eval_shape(lambda k: initial_state(recipe, k, inputs, given), key)
 
     def traced(recipe: Any, train_state: Any, dataset: Any, key: Any, **given: Any) -> NoReturn:
         rows = min(given["batch_size"], len(dataset.train))

@@ -11,6 +11,7 @@ from typing import Any
 from hypothesis import strategies as st
 
 import fnn
+from fnn.data import Augmentation
 from fnn.layer import Layer
 from fnn.layers import INITIALIZERS
 from fnn.layers.initializers import Initializer
@@ -107,6 +108,11 @@ def value_of(
     """Values that an argument may have by its annotation, or by its name."""
     annotation = _annotation(constructor, parameter)
     kinds = members(annotation)
+    if annotation == abc.Sequence[Augmentation]:
+        one = (
+            choice(registry["augment"], depth - 1, junk) if depth > 0 else st.sampled_from(["flip", "mixup"])
+        )
+        return st.lists(one, min_size=1, max_size=2)
     if parameter.name == "function":
         return JUNK  # which no config can give
     if Layer in kinds:

@@ -9,6 +9,7 @@ import optax
 import pytest
 
 import fnn
+from fnn.data import mixup
 from fnn.losses import cross_entropy
 from fnn.metrics import accuracy
 from fnn.training import Recipe, initial_state, make_step
@@ -25,6 +26,7 @@ RECIPE = Recipe(
     penalty=lambda params: jnp.zeros(()),
     metrics={"accuracy": accuracy()},
     normalize=lambda x: x,
+    augment=mixup(0.5),
 )
 
 

@@ -219,7 +219,7 @@ def test_no_bit_depends_on_how_many_steps_a_call_does(mode, validation, calls):
 @pytest.mark.slow
 def test_no_bit_depends_on_how_many_epochs_are_put_together(monkeypatch):
     together = outcome()
-    monkeypatch.setattr("fnn.training.loop.TOGETHER", 25)  # two epochs of 11 steps, and the third alone
+    monkeypatch.setattr("fnn.training.feed.TOGETHER", 25)  # two epochs of 11 steps, and the third alone
     assert outcome() == together
 
 
@@ -255,7 +255,7 @@ def test_a_call_takes_about_0_3_seconds(monkeypatch):
         return slow
 
     monkeypatch.setattr("fnn.training.loop.time", clock)
-    monkeypatch.setattr("fnn.training.loop.compile_steps", compiled)
+    monkeypatch.setattr("fnn.training.feed.compile_steps", compiled)
     trained(recipe(), Dataset(split(BATCH * 200), classes=DATA.classes), epochs=1)
     firsts, counts = zip(*calls, strict=True)
     assert counts[:3] == (1, 4, 16)

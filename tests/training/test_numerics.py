@@ -11,6 +11,7 @@ import optax
 import pytest
 
 import fnn
+from fnn.data import Mixed
 from fnn.losses import cross_entropy, squared_error
 from fnn.training import Recipe, TrainState, inspect, make_step
 from fnn.training.step import Average
@@ -273,6 +274,27 @@ def test_parameters_that_grow_beyond_the_norm_are_said_to():
     state.params["kernel"] = jnp.full((3, 2), 1e19)
     findings = found(made, state=state)
     assert findings.fault.text.startswith("every value is finite, and the parameter norm overflows")
+
+
+def test_a_mixed_step_has_the_losses_of_the_step_itself():
+    """One example's target is at fault: of its partner, too, who learns a part of it."""
+    partner = jnp.array([1, 0, 2, 3, 4, 5, 6, 7])
+
+    def mixing(key, x):
+        return Mixed(x, partner, jnp.full(8, 0.75))
+
+    made = recipe(fnn.dense(2), augment=mixing)
+    targets = np.zeros((8, 2), np.float32)
+    state = start(made)
+    findings, (_, log) = (
+        inspect(made, state, X, targets, KEY),
+        jax.jit(make_step(made))(state, X, targets, KEY),
+    )
+    np.testing.assert_allclose(findings.scalars["loss"], log["loss"], rtol=1e-5)
+    targets[0] = np.inf
+    findings = inspect(made, state, X, targets, KEY)
+    assert findings.fault.stage == "loss"
+    assert findings.examples["loss"] == (0, 1)
 
 
 # ---------------------------------------------------------------- nothing is wrong

@@ -9,9 +9,11 @@ import optax
 import pytest
 
 import fnn
-from fnn.losses import cross_entropy, l2_penalty
+from fnn.data import Mixed
+from fnn.losses import cross_entropy, hinge, l2_penalty
 from fnn.metrics import accuracy
 from fnn.training import Recipe, initial_state, make_step
+from fnn.training.step import losses, objective, prepare_batch
 
 KEY = jax.random.key(7)
 RNG = np.random.default_rng(0)
@@ -265,7 +267,8 @@ def test_augmentation_and_model_draw_from_keys_of_their_own():
 def test_inputs_are_augmented_before_they_are_normalised_and_only_in_training():
     made = recipe(augment=lambda key, x: x + 1, normalize=lambda x: 2 * x, dtype=jnp.bfloat16)
     x = np.array([[1], [255]], np.uint8)
-    for got, expected in [(made.prepare(x), [[2], [510]]), (made.prepare(x, KEY), [[4], [512]])]:
+    trained = prepare_batch(made, jnp.int32(0), x, TARGETS[:2], KEY).inputs
+    for got, expected in [(made.prepare(x), [[2], [510]]), (trained, [[4], [512]])]:
         assert got.dtype == jnp.bfloat16
         np.testing.assert_array_equal(got.astype(np.float32), expected)
 
@@ -279,8 +282,71 @@ def test_inputs_are_normalised_before_they_are_narrowed():
 def test_augmentation_sees_float32():
     seen = []
     made = recipe(augment=lambda key, x: seen.append(x.dtype) or x, dtype=jnp.bfloat16)
-    made.prepare(INPUTS, KEY)
+    prepare_batch(made, jnp.int32(0), jnp.asarray(INPUTS), TARGETS, KEY)
     assert seen == [jnp.dtype("float32")]
+
+
+# ---------------------------------------------------------------- mixed examples
+
+PARTNER = np.array([3, 0, 1, 2, 7, 5, 4, 6], np.int32)
+SHARE = np.linspace(0, 1, 8, dtype=np.float32)
+
+
+def mixing(key, x):
+    share = jnp.asarray(SHARE)
+    own = share.reshape(-1, 1)
+    return Mixed(own * x + (1 - own) * x[PARTNER], jnp.asarray(PARTNER), share)
+
+
+def mixed_batch(**changes):
+    made = recipe(augment=mixing, **changes)
+    return made, prepare_batch(made, jnp.int32(0), jnp.asarray(INPUTS), jnp.asarray(TARGETS), KEY)
+
+
+def test_inputs_are_mixed_before_they_are_normalised():
+    _, batch = mixed_batch()
+    raw = SHARE[:, None] * INPUTS + (1 - SHARE[:, None]) * INPUTS[PARTNER]
+    np.testing.assert_allclose(batch.inputs, (raw - 8) / 4, rtol=1e-6, atol=1e-6)
+    np.testing.assert_array_equal(batch.targets, TARGETS)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_the_cross_entropy_of_a_mixed_example_is_that_of_its_mixed_labels(smoothing):
+    def loss(outputs, targets):
+        return cross_entropy(outputs, targets, label_smoothing=smoothing)
+
+    made, batch = mixed_batch(loss=loss)
+    outputs = jnp.asarray(RNG.normal(size=(8, 3)), jnp.float32)
+    rows = np.eye(3, dtype=np.float32)[TARGETS]
+    mixed = SHARE[:, None] * rows + (1 - SHARE[:, None]) * rows[PARTNER]
+    np.testing.assert_allclose(losses(made, outputs, batch), loss(outputs, mixed), rtol=1e-5)
+
+
+def test_every_loss_is_mixed_by_share():
+    made, batch = mixed_batch(loss=hinge)
+    outputs = jnp.asarray(RNG.normal(size=(8, 3)), jnp.float32)
+    own, other = np.asarray(hinge(outputs, TARGETS)), np.asarray(hinge(outputs, TARGETS[PARTNER]))
+    np.testing.assert_allclose(losses(made, outputs, batch), SHARE * own + (1 - SHARE) * other, rtol=1e-5)
+
+
+def test_a_mixed_step_descends_the_mixed_loss_and_measures_against_its_own_targets():
+    made, batch = mixed_batch(ema=0.5, optimizer=optax.with_extra_args_support(optax.sgd(RATE)))
+    (before, after), (log,) = run(made)
+    rows = np.eye(3, dtype=np.float32)[TARGETS]
+    soft = jnp.asarray(SHARE[:, None] * rows + (1 - SHARE[:, None]) * rows[PARTNER])
+
+    def wanted(params):  # as if labels had been soft from the start
+        logits, _ = MODEL.apply(params, before.state, batch.inputs, train=True)
+        return cross_entropy(logits, soft).mean() + l2_penalty(params, L2), logits
+
+    (loss, logits), gradient = jax.value_and_grad(wanted, has_aux=True)(before.params)
+    np.testing.assert_allclose(log["loss"], loss, rtol=1e-5)
+    moved = leaves(jax.tree.map(lambda p, g: p - RATE * g, before.params, gradient))
+    for path, leaf in leaves(after.params).items():
+        np.testing.assert_allclose(leaf, moved[path], rtol=1e-4, atol=1e-6, err_msg=path)
+    assert int(log["metrics"]["accuracy"]["total"]) == int((logits.argmax(1) == TARGETS).sum())
+    again, _ = objective(made)(before.params, before.state, batch)
+    np.testing.assert_allclose(again, loss, rtol=1e-5)
 
 
 @pytest.mark.cpu

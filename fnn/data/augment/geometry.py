@@ -1,48 +1,16 @@
-"""Augmentation on the device: pure functions of a key and a batch of images.
-
-A constructor returns ``augment(key, images) -> images``, which keeps the shape ``(n, h, w, c)`` and
-the dtype and treats each image by a draw of its own. Each is a draw followed by a deterministic
-transform; both are functions of their own, to be called and tested apart.
-
-What comes into view from outside an image is 0: black before normalisation, the mean after it.
-"""
+"""Augmentations that move pixels."""
 
 from __future__ import annotations
 
-import operator
-from collections.abc import Callable, Sequence
-from typing import Any, Literal
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import Array, lax
-from jax.scipy.ndimage import map_coordinates
 
+from fnn.data.augment.augmentation import Augmentation
+from fnn.data.augment.checks import pictures, whole, wide
 from fnn.registry import register
-
-Augmentation = Callable[[Array, Array], Array]
-"""``(key, images) -> images``"""
-
-
-def compose(augmentations: Sequence[Augmentation]) -> Augmentation:
-    """One augmentation after the other, each with a key of its own: ``fold_in(key, position)``.
-
-    Example:
-        >>> import jax, jax.numpy as jnp
-        >>> from fnn.data import compose, flip, shift
-        >>> augment = jax.jit(compose([shift(2), flip()]))
-        >>> augment(jax.random.key(0), jnp.ones((5, 8, 8, 1))).shape
-        (5, 8, 8, 1)
-    """
-    augmentations = tuple(augmentations)
-
-    def augment(key: Array, images: Array) -> Array:
-        for position, each in enumerate(augmentations):
-            images = each(jax.random.fold_in(key, position), images)
-        return images
-
-    return augment
 
 
 @register(group="augment")
@@ -63,7 +31,7 @@ def shift(pixels: int = 1) -> Augmentation:
         >>> shift(1)(jax.random.key(0), jnp.ones((5, 8, 8, 1))).shape
         (5, 8, 8, 1)
     """
-    return _shift("shift", _whole("shift", "pixels", pixels))
+    return _shift("shift", whole("shift", "pixels", pixels))
 
 
 @register(group="augment")
@@ -83,12 +51,12 @@ def crop(padding: int = 4) -> Augmentation:
 
     Source: He, Zhang, Ren and Sun, "Deep residual learning for image recognition" (2015), section 4.2.
     """
-    return _shift("crop", _whole("crop", "padding", padding))
+    return _shift("crop", whole("crop", "padding", padding))
 
 
 def _shift(name: str, pixels: int) -> Augmentation:
     def augment(key: Array, images: Array) -> Array:
-        images = _images(name, images)
+        images = pictures(name, images)
         if pixels > max(images.shape[1:3]):
             raise ValueError(
                 f"{name}: expected at most the size of images {images.shape}, got {pixels} pixels"
@@ -115,7 +83,7 @@ def flip(probability: float = 0.5, axis: Literal["horizontal", "vertical"] = "ho
         raise ValueError(f"flip: expected the axis horizontal or vertical, got {axis!r}")
 
     def augment(key: Array, images: Array) -> Array:
-        images = _images("flip", images)
+        images = pictures("flip", images)
         return mirror(images, jax.random.bernoulli(key, probability, (len(images),)), axis)
 
     return augment
@@ -136,35 +104,8 @@ def rotate(degrees: float = 10.0) -> Augmentation:
         raise ValueError(f"rotate: expected degrees from 0 to 180, got {degrees!r}")
 
     def augment(key: Array, images: Array) -> Array:
-        images = _images("rotate", images)
+        images = pictures("rotate", images, floating=True)
         return turn(images, draw_angles(key, len(images), degrees))
-
-    return augment
-
-
-@register(group="augment")
-def cutout(size: int = 8) -> Augmentation:
-    """Set a square of each image to 0.
-
-    The square's centre is drawn uniformly from the image's pixels, so that a part of the square
-    may lie outside.
-
-    Args:
-        size: The square's side in pixels, at least 0.
-
-    Raises:
-        ValueError: ``size`` is no whole number of at least 0; when called, the images are not of
-            rank 4.
-
-    Source: DeVries and Taylor, "Improved regularization of convolutional neural networks with
-    cutout" (2017).
-    """
-    side = _whole("cutout", "size", size)
-
-    def augment(key: Array, images: Array) -> Array:
-        images = _images("cutout", images)
-        n, height, width, _ = images.shape
-        return erase(images, draw_centres(key, n, height, width), side)
 
     return augment
 
@@ -177,12 +118,6 @@ def draw_offsets(key: Array, n: int, pixels: int) -> Array:
 def draw_angles(key: Array, n: int, degrees: float) -> Array:
     """Angles ``(n,)`` in degrees, uniform from ``-degrees`` to ``degrees``."""
     return jax.random.uniform(key, (n,), jnp.float32, -degrees, degrees)
-
-
-def draw_centres(key: Array, n: int, height: int, width: int) -> Array:
-    """Pixels ``(n, 2)``, row and column, uniform over the image."""
-    sizes = jnp.array([[height, width]], jnp.int32)
-    return jax.random.randint(key, (n, 2), jnp.zeros_like(sizes), sizes, jnp.int32)
 
 
 def translate(images: Array, offsets: Array, most: int) -> Array:
@@ -213,52 +148,40 @@ def mirror(images: Array, chosen: Array, axis: str) -> Array:
 
 def turn(images: Array, degrees: Array) -> Array:
     """Each image turned counter-clockwise about its centre by its angle ``(n,)``, filled with 0."""
-    height, width = images.shape[1:3]
+    angles = jnp.deg2rad(degrees.astype(wide(images).dtype))
+    cos, sin, zero = jnp.cos(angles), jnp.sin(angles), jnp.zeros_like(angles)
+    return warp(images, jnp.stack([cos, sin, zero, -sin, cos, zero], 1).reshape(-1, 2, 3))
+
+
+def warp(images: Array, matrices: Array) -> Array:
+    """Each image resampled by an affine map, by bilinear interpolation, filled with 0.
+
+    Args:
+        images: ``(n, h, w, c)`` of a floating dtype.
+        matrices: ``(n, 2, 3)``: the pixel at ``(y, x)`` is taken from ``matrix @ (y, x, 1)``; rows
+            and columns are counted from the centre of the image.
+    """
+    height, width, channels = images.shape[1:]
+    acc = wide(images)
     middle_y, middle_x = (height - 1) / 2, (width - 1) / 2
-    acc = np.promote_types(images.dtype, np.float32)  # jnp's refuses under strict promotion
-    y = (jnp.arange(height, dtype=acc) - middle_y).reshape(-1, 1)
-    x = (jnp.arange(width, dtype=acc) - middle_x).reshape(1, -1)
+    y = (jnp.arange(height, dtype=acc.dtype) - middle_y).reshape(-1, 1)
+    x = (jnp.arange(width, dtype=acc.dtype) - middle_x).reshape(1, -1)
 
-    def one(image: Array, angle: Array) -> Array:
-        cos, sin = jnp.cos(angle), jnp.sin(angle)
-        places = [cos * y + sin * x + middle_y, cos * x - sin * y + middle_x]
-        turned: Array = jax.vmap(lambda channel: map_coordinates(channel, places, order=1), 2, 2)(image)
-        return turned
+    def one(image: Array, matrix: Array) -> Array:
+        # whole pixels are gathered from a padded image: measured, up to 15 times as fast as
+        # jax.scipy.ndimage.map_coordinates channel by channel
+        padded = jnp.pad(image, ((1, 1), (1, 1), (0, 0))).reshape(-1, channels)
+        row = matrix[0, 0] * y + matrix[0, 1] * x + (matrix[0, 2] + middle_y)
+        column = matrix[1, 0] * y + matrix[1, 1] * x + (matrix[1, 2] + middle_x)
+        seen = (row > -1) & (row < height) & (column > -1) & (column < width)
+        above, left = jnp.floor(row), jnp.floor(column)
+        corner = (jnp.clip(above, -1, height - 1) + 1).astype(jnp.int32) * (width + 2)
+        corner = corner + (jnp.clip(left, -1, width - 1) + 1).astype(jnp.int32)
+        total = jnp.zeros_like(image)
+        for down, tall in ((0, 1 - (row - above)), (1, row - above)):
+            for right, broad in ((0, 1 - (column - left)), (1, column - left)):
+                weight = jnp.where(seen, tall * broad, 0)
+                total += weight[:, :, None] * padded[corner + (down * (width + 2) + right)]
+        return total
 
-    return jax.vmap(one)(images.astype(acc), jnp.deg2rad(degrees.astype(acc))).astype(images.dtype)
-
-
-def erase(images: Array, centres: Array, size: int) -> Array:
-    """Each image with 0 in the square of side ``size`` around its centre ``(n, 2)``."""
-    height, width = images.shape[1:3]
-    rows = _within(height, centres[:, 0], size).reshape(-1, height, 1, 1)
-    columns = _within(width, centres[:, 1], size).reshape(-1, 1, width, 1)
-    return jnp.where(rows & columns, jnp.zeros_like(images), images)
-
-
-def _within(length: int, centres: Array, size: int) -> Array:
-    distance = jnp.arange(length, dtype=jnp.int32).reshape(1, -1) - centres.reshape(-1, 1)
-    return (distance >= -(size // 2)) & (distance < size - size // 2)
-
-
-def _whole(name: str, argument: str, value: Any) -> int:
-    try:
-        number = operator.index(value)
-    except TypeError:
-        number = -1
-    if number < 0:
-        raise ValueError(f"{name}: expected {argument} to be a whole number of at least 0, got {value!r}")
-    if number >= 2**31:
-        raise ValueError(f"{name}: expected {argument} to be below 2**31, got {value!r}")
-    return number
-
-
-def _images(name: str, images: Array) -> Array:
-    images = jnp.asarray(images)
-    if images.ndim != 4:
-        raise ValueError(
-            f"{name}: expected images (batch, height, width, channels), got the shape {images.shape}"
-        )
-    if name == "rotate" and not jnp.issubdtype(images.dtype, jnp.floating):
-        raise ValueError(f"{name}: expected images of a floating dtype, got {images.dtype}")
-    return images
+    return jax.vmap(one)(acc, matrices.astype(acc.dtype)).astype(images.dtype)

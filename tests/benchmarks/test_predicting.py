@@ -1,11 +1,11 @@
-"""benchmarks.pictures: the same photographs every time, and a report of all parts."""
+"""benchmarks.predicting: the same photographs every time, and a report of all parts."""
 
 from __future__ import annotations
 
 import pytest
 from PIL import Image
 
-from benchmarks.pictures import SIZE, make, measure
+from benchmarks.predicting import SIZE, make, measure
 from fnn.training.weights import save_weights
 
 

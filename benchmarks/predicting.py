@@ -1,6 +1,6 @@
 """How fast `fnn predict` goes through a folder of photographs, and where the time goes.
 
-python -m benchmarks.pictures MODEL.safetensors [--pictures 1000]
+python -m benchmarks.predicting MODEL.safetensors [--pictures 1000]
 
 The photographs are crops of two that come with scikit-learn, with noise, as JPEGs of 500 × 375. Milliseconds
 are of all processors together, and depend little on what else the machine does; pictures/s are by the clock.
