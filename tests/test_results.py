@@ -10,9 +10,9 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
-from benchmarks.shapes import make
 
 import fnn
+from benchmarks.shapes import make
 from fnn.experiment import read
 from fnn.models.catalog import ARCHITECTURES
 from fnn.models.exchange import from_foreign
