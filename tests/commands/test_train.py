@@ -435,7 +435,7 @@ def test_a_run_that_is_interrupted_inside_of_a_call_says_so(monkeypatch):
 
         return stopped
 
-    monkeypatch.setattr("fnn.training.loop.compile_steps", compiled)
+    monkeypatch.setattr("fnn.training.feed.compile_steps", compiled)
     with pytest.raises(KeyboardInterrupt):
         fnn.train(small(train={"epochs": 9}), folder=into("run"))
     summary = json.loads(Path("run/summary.json").read_text())

@@ -345,7 +345,7 @@ def test_a_mixed_step_descends_the_mixed_loss_and_measures_against_its_own_targe
     for path, leaf in leaves(after.params).items():
         np.testing.assert_allclose(leaf, moved[path], rtol=1e-4, atol=1e-6, err_msg=path)
     assert int(log["metrics"]["accuracy"]["total"]) == int((logits.argmax(1) == TARGETS).sum())
-    again, _ = objective(made)(before.params, before.state, batch)
+    again, _ = objective(made, {})(before.params, before.state, batch)
     np.testing.assert_allclose(again, loss, rtol=1e-5)
 
 
