@@ -19,7 +19,7 @@ from fnn.layers import (
     relu6,
 )
 from fnn.models.architecture import IMAGENET, Architecture, renamed
-from fnn.models.blocks import scaled
+from fnn.models.blocks import he_fan_out, scaled
 from fnn.models.exchange import Naming
 from fnn.registry import register
 
@@ -33,8 +33,6 @@ STAGES = (
     (6, 320, 1, 1),
 )
 """Table 2 of the paper: expansion, channels, blocks, stride of the first block."""
-
-FAN_OUT = INITIALIZERS["variance_scaling"](2.0, "fan_out", "normal")
 
 
 @register
@@ -73,7 +71,7 @@ def mobilenet(
         return scaled("mobilenet_v2", n, width, 8)
 
     before = channels(32)
-    parts = {"stem": _normed(conv(before, 3, stride=2, padding=1, bias=False, kernel_init=FAN_OUT))}
+    parts = {"stem": _normed(conv(before, 3, stride=2, padding=1, bias=False, kernel_init=he_fan_out))}
     for number, (expansion, features, blocks, stride) in enumerate(stages, start=1):
         inner: dict[str, Layer] = {}
         for i in range(1, blocks + 1):
@@ -81,7 +79,7 @@ def mobilenet(
             before = channels(features)
         parts[f"stage{number}"] = serial(**inner)
     last = scaled("mobilenet_v2", 1280, max(width, 1.0), 8)
-    parts["head"] = _normed(conv(last, 1, bias=False, kernel_init=FAN_OUT))
+    parts["head"] = _normed(conv(last, 1, bias=False, kernel_init=he_fan_out))
     return serial(
         **parts,
         pool=global_avg_pool,
@@ -93,9 +91,11 @@ def mobilenet(
 def _block(before: int, after: int, expansion: int, stride: int) -> Layer:
     parts: dict[str, Layer] = {}
     if expansion > 1:
-        parts["expand"] = _normed(conv(before * expansion, 1, bias=False, kernel_init=FAN_OUT))
-    parts["depthwise"] = _normed(depthwise_conv(3, stride=stride, padding=1, bias=False, kernel_init=FAN_OUT))
-    parts["project"] = serial(conv=conv(after, 1, bias=False, kernel_init=FAN_OUT), norm=batch_norm())
+        parts["expand"] = _normed(conv(before * expansion, 1, bias=False, kernel_init=he_fan_out))
+    parts["depthwise"] = _normed(
+        depthwise_conv(3, stride=stride, padding=1, bias=False, kernel_init=he_fan_out)
+    )
+    parts["project"] = serial(conv=conv(after, 1, bias=False, kernel_init=he_fan_out), norm=batch_norm())
     body = serial(**parts)
     return residual(body) if stride == 1 and before == after else body
 

@@ -37,15 +37,15 @@ def torchvision_models() -> Any:
     except RuntimeError:
         for name in [name for name in sys.modules if name.split(".")[0] == "torchvision"]:
             del sys.modules[name]
-        library = torch.library.Library("torchvision", "DEF")
+        from torch import library
+
+        operators = library.Library("torchvision", "DEF")
         for name in ("nms", "qnms"):
-            library.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-        _declared.append(library)  # what it declared goes with it
+            operators.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+        _declared.append(operators)  # what it declared goes with it
         import torchvision
 
-    torch.set_num_threads(
-        1
-    )  # its threads wait for each other in a loop, which is dear beside other processes
+    torch.set_num_threads(1)  # they wait for each other in a loop, which is dear beside other processes
     return torchvision.models
 
 
