@@ -17,9 +17,9 @@ from fnn import kernels
 from fnn.analysis.flops import flops
 from fnn.analysis.trace import make_folder, trace
 from fnn.commands.console import rounded, rows
+from fnn.commands.fitting import make_recipe
 from fnn.commands.surroundings import peak_memory, process_age, processor, surroundings
 from fnn.commands.timing import Peak, Run, Timing, matrix_peak, time_steps
-from fnn.commands.train import make_recipe
 from fnn.data import OnDisk, Split, epoch_order
 from fnn.experiment import Experiment, Parts, build
 from fnn.experiment.size import check_size

@@ -17,9 +17,9 @@ from fnn import kernels
 from fnn.commands.begin import resolved, with_weights
 from fnn.commands.console import rows
 from fnn.commands.execution import prepare
+from fnn.commands.fitting import fit_parts, learning_rate_of, make_recipe, make_selection
 from fnn.commands.resume import Start, differences
 from fnn.commands.surroundings import surroundings
-from fnn.commands.train import fit_parts, learning_rate_of, make_recipe, make_selection
 from fnn.data import Dataset, epoch_order
 from fnn.experiment import Experiment, Parts, build, read
 from fnn.layer import Layer, name_key

@@ -10,7 +10,7 @@ import jax
 from fnn import kernels
 from fnn.choices import ConfigError
 from fnn.commands.execution import prepare
-from fnn.commands.train import make_recipe
+from fnn.commands.fitting import make_recipe
 from fnn.experiment import Parts, build, read
 from fnn.layer import Params, State, name_key
 from fnn.training import Checkpoints, Recipe, evaluate, initial_state, load_weights

@@ -8,13 +8,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 
 from fnn import kernels
 from fnn.choices import ConfigError
 from fnn.commands.begin import resolved, with_weights
 from fnn.commands.execution import prepare, warn_of_slow_bfloat16
+from fnn.commands.fitting import fit_parts, make_recipe, make_selection
 from fnn.commands.resume import Start, adopt, ended, find_start
 from fnn.commands.surroundings import surroundings
 from fnn.data import DataError, Dataset
@@ -22,11 +22,10 @@ from fnn.document import write
 from fnn.experiment import Experiment, Parts, build, build_loggers
 from fnn.experiment.saved import metadata_of
 from fnn.experiment.size import check_size
-from fnn.layer import Key, Layer, Params, State, name_key
+from fnn.layer import Layer, Params, State
 from fnn.training import (
     Checkpoints,
     DivergedError,
-    Fit,
     Keeper,
     Loggers,
     Progress,
@@ -35,14 +34,10 @@ from fnn.training import (
     RunInfo,
     Selection,
     Stopped,
-    TrainState,
     evaluate,
-    fit,
-    initial_state,
     load_weights,
     predict,
     save_weights,
-    still,
 )
 from fnn.training.folder import CHECKPOINTS, CONFIG, SUMMARY, WEIGHTS, to_json
 from fnn.training.weights import WeightsError
@@ -261,65 +256,12 @@ def _keeper(
     )
 
 
-def make_selection(experiment: Experiment) -> Selection | None:
-    """What chooses the best epoch, if one is to be chosen."""
-    if experiment.train.best is None:
-        return None
-    ((direction, metric),) = experiment.train.best.items()
-    return Selection(direction, metric, experiment.train.patience)
-
-
 def _chosen(selection: Selection | None, parts: Parts) -> dict[str, Any]:
     """Which epoch a run ended with, where the validation part decides."""
     if selection is None or not selection.step:
         return {}
     epoch = selection.step // parts.steps_per_epoch
     return {"best": {"step": selection.step, "epoch": epoch, selection.metric: selection.value}}
-
-
-def fit_parts(
-    experiment: Experiment,
-    parts: Parts,
-    recipe: Recipe,
-    on_log: Callable[[dict[str, Any]], None],
-    on_progress: Callable[[Progress], None],
-    keeper: Keeper,
-    selection: Selection | None,
-    start: Start,
-) -> Fit:
-    """Do the steps of an experiment, whose execution is resolved.
-
-    Raises:
-        DivergedError, Stopped, CheckpointError: As `fit`.
-    """
-    key = jax.random.key(experiment.seed)
-    batch_size, mode = experiment.train.batch_size, experiment.train.execution.mode
-    assert mode != "auto"  # it is resolved
-    train = parts.dataset.train.inputs
-    inputs = jax.ShapeDtypeStruct((batch_size, *train.shape[1:]), train.dtype)
-    return fit(
-        recipe,
-        _first_state(recipe, name_key(key, "init"), inputs, start),
-        parts.dataset,
-        name_key(key, "steps"),
-        seed=experiment.seed,
-        epochs=experiment.train.epochs,
-        batch_size=batch_size,
-        log_every=parts.log_every,
-        mode=mode,
-        learning_rate=learning_rate_of(experiment, parts),
-        on_log=on_log,
-        on_progress=on_progress,
-        keeper=keeper,
-        selection=selection,
-        resume=start.checkpoint,
-    )
-
-
-def _first_state(recipe: Recipe, key: Key, inputs: Any, start: Start) -> TrainState:
-    begin = initial_state(recipe, key, inputs, start.weights)
-    start.weights.clear()  # they are on the device now
-    return begin
 
 
 def _recorder(
@@ -335,35 +277,6 @@ def _recorder(
             on_log(entry)
 
     return record
-
-
-def make_recipe(experiment: Experiment, parts: Parts) -> Recipe:
-    """What a training step needs to know, of what an experiment names."""
-    return Recipe(
-        model=still(parts.model, experiment.train.freeze, parts.state),
-        optimizer=parts.optimizer.transformation,
-        loss=parts.loss,
-        penalty=parts.penalty,
-        metrics=parts.metrics,
-        normalize=parts.normalizer or (lambda x: x),
-        augment=parts.augment,
-        dtype=parts.dtype,
-        reduction=experiment.train.reduction,
-        ema=experiment.train.ema,
-        skip=experiment.train.on_nonfinite == "skip",
-        freeze=tuple(experiment.train.freeze),
-    )
-
-
-def learning_rate_of(experiment: Experiment, parts: Parts) -> Callable[[int], float] | None:
-    """Of the step's number; the schedule counts updates."""
-    schedule = parts.optimizer.learning_rate
-    every = experiment.train.accumulate
-    if schedule is None:
-        return None
-    if isinstance(schedule(0), jax.Array):
-        schedule = jax.jit(schedule)  # operation by operation it costs milliseconds a record
-    return lambda step: schedule(step // every)
 
 
 def _findings(recipe: Recipe, dataset: Dataset, params: Params, state: State) -> dict[str, Any]:

@@ -162,8 +162,8 @@ def traced_only() -> Iterator[None]:
         raise _Traced(steps <= STEPS and count(train_state.params) <= SMALL)
 
     with (
-        mock.patch("fnn.commands.train.initial_state", shapes),
-        mock.patch("fnn.commands.train.fit", traced),
+        mock.patch("fnn.commands.fitting.initial_state", shapes),
+        mock.patch("fnn.commands.fitting.fit", traced),
     ):
         yield
 
