@@ -1,4 +1,4 @@
-"""MLP-Mixer, written out in PyTorch from the paper; timm's names, and the published sizes."""
+"""MLP-Mixer, written out in PyTorch from the paper, and the published sizes."""
 
 from __future__ import annotations
 
