@@ -26,6 +26,8 @@ def read_tensors(file: str | Path) -> dict[str, np.ndarray]:
         DataError: An ``.npz`` archive is damaged, or one of its entries is no array of numbers.
     """
     path = Path(file)
+    if not path.exists():
+        raise WeightsError(f"{file}: expected weights as safetensors or .npz, found none")
     if path.is_file() and zipfile.is_zipfile(path) and not _of_pytorch(path):
         return read_arrays(path)
     if path.is_file() and (zipfile.is_zipfile(path) or _starts(path, _PICKLE)):
