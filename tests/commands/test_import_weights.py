@@ -134,7 +134,7 @@ def test_tensors_of_something_else_are_told_by_their_names():
         ("alexnet_2012", {}, ConfigError, "alexnet_2012: no library's names of its tensors are known"),
         ("tinynet", {"overrides": ["with=3"]}, ConfigError, "unknown argument of tinynet; nearest: width"),
         ("tinynet", {"overrides": ["width"]}, ConfigError, "as key=value, got 'width'"),
-        ("tinynet", {"weights": Path("no.npz")}, WeightsError, "no.npz: expected a safetensors file"),
+        ("tinynet", {"weights": Path("no.npz")}, WeightsError, "no.npz: expected weights as safetensors"),
         (
             "tinynet",
             {"out": Path("there.txt")},

@@ -75,5 +75,5 @@ def test_what_an_array_promises_is_checked_before_it_is_allocated(tmp_path):
 
 
 def test_a_file_that_is_not_there(tmp_path):
-    with pytest.raises(WeightsError, match="expected weights as safetensors or .npz, found none"):
+    with pytest.raises(WeightsError, match=r"expected weights as safetensors or \.npz, found none"):
         read_tensors(tmp_path / "no.safetensors")
