@@ -48,6 +48,15 @@ def precision() -> Iterator[None]:
         yield
 
 
+@pytest.fixture(scope="module")
+def quick_compiler() -> Iterator[None]:
+    """For modules that compile much and run each program once, on a few numbers."""
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
+    jax.clear_caches()  # another module's bits are those of the usual compiler
+
+
 @pytest.fixture(autouse=True)
 def registered() -> Iterator[None]:
     """What a test registers is forgotten after it."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -196,12 +196,7 @@ ALIKE = {
 """Functions of JAX, lifted as sigmoid and tanh are: left to the slow tests, too."""
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _quick_compiler() -> Iterator[None]:
-    """Hundreds of programs are compiled here, and each runs once on a few numbers."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
+pytestmark = pytest.mark.usefixtures("quick_compiler")
 
 
 def data(shape: tuple[int, ...], dtype: Any = np.float32) -> np.ndarray:

@@ -65,12 +65,7 @@ def near(got, wanted):
         np.testing.assert_allclose(fnn.paths(got)[path], leaf, rtol=0, atol=atol, err_msg=path)
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _quick_compiler():
-    """Each program runs once, on a few pictures."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
+pytestmark = pytest.mark.usefixtures("quick_compiler")
 
 
 @EACH
