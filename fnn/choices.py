@@ -110,7 +110,7 @@ def call(constructor: Callable[..., Any], name: str, arguments: Any, path: Path,
         return constructor(*positional, **keywords)
     except ConfigError:
         raise
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, ArithmeticError) as error:  # some divide by what they are given
         raise ConfigError(path, str(error) if name in str(error) else f"{name}: {error}") from error
 
 

@@ -249,3 +249,11 @@ def test_shown_is_short() -> None:
     assert shown({"a": None}) == '{"a": null}'
     assert len(shown(list(range(100)))) == 60
     assert shown(list(range(100))).endswith("...")
+
+
+def test_a_constructor_that_divides_by_zero_is_a_mistake_in_the_config() -> None:
+    def share(parts: int) -> float:
+        return 1 / parts
+
+    with pytest.raises(ConfigError, match=r"^loss\.share: share: division by zero$"):
+        call(share, "share", {"parts": 0}, ("loss", "share"), plain)

@@ -58,16 +58,14 @@ def clear_errors() -> Iterator[None]:
             yield
     except KeyboardInterrupt:
         stop("interrupted", 130)
-    except ArithmeticError as error:
-        stop(str(error), 1)
     except (MemoryError, RuntimeError) as error:
         if isinstance(error, RuntimeError) and not str(error).startswith("RESOURCE_EXHAUSTED"):  # XLA's
             raise
         stop(f"out of memory: {error}; a smaller batch (train.batch_size, --batch-size) takes less", 2)
-    except ValueError as error:
+    except (ValueError, ArithmeticError) as error:
         if not type(error).__module__.startswith("fnn."):
             raise
-        stop(str(error), 2)
+        stop(str(error), 1 if isinstance(error, ArithmeticError) else 2)
 
 
 def _show(message: Warning | str, *place: Any, **more: Any) -> None:
