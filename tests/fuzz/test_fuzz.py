@@ -49,7 +49,7 @@ def test_some_layers_that_do_not_fit_are_named_by_their_paths():
 
 @pytest.mark.slow
 def test_layers_that_do_not_fit_are_named_by_their_paths():
-    ends_well(campaign(500, 100, strategy=misfits(), judge=judge_of_misfits), 500)
+    ends_well(campaign(150, 100, strategy=misfits(), judge=judge_of_misfits), 150)
 
 
 def test_a_campaign_is_the_same_for_a_seed():
