@@ -653,6 +653,8 @@ MISTAKES = [
     ("scale_by_factored_rms: {decay_rate_fn: pow}", "scale_by_factored_rms.decay_rate_fn", "Python function"),
     ("lookahead: {fast_optimizer: {sgd: 0.1}, sync_period: 0, slow_step_size: 0.5}",
      "lookahead", "must be >= 1"),
+    ("lookahead: {fast_optimizer: {sgd: 0.1}, sync_period: 2147483648, slow_step_size: 0.5}",
+     "lookahead", "lookahead: expected whole numbers below 2**31"),
     ("lookahead: {fast_optimizer: {sdg: 0.1}, sync_period: 2, slow_step_size: 0.5}",
      "lookahead.fast_optimizer.sdg", "unknown optimizer 'sdg'; nearest: sgd"),
     ("lookahead: {fast_optimizer: {sgd: 0.1}, sync_period: soon, slow_step_size: 0.5}",

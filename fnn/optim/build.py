@@ -272,6 +272,8 @@ def check(name: str, made: Transformation, path: Path, scope: Scope) -> None:
         state = jax.eval_shape(made.init, scope.spec)
         new = jax.eval_shape(update, scope.spec, state, scope.spec, value)
         chex.assert_trees_all_equal_shapes(new, (scope.spec, state))
+    except OverflowError:  # JAX's message is on its innards
+        raise ConfigError(path, f"{name}: expected whole numbers below 2**31") from None
     except Exception as error:  # whatever optax raises while it is traced
         text = " ".join(str(error).split())[:200] or type(error).__name__
         if "pytree" in text:  # JAX's, on the innards of optax
