@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import logging
 import sys
 import warnings
 from collections.abc import Iterator
@@ -52,6 +53,7 @@ def import_modules(modules: list[str] | None) -> None:
 @contextmanager
 def clear_errors() -> Iterator[None]:
     """What a user can mend is one line and exit code 2; an interrupted run 130. A warning is a line too."""
+    logging.getLogger("asyncio").setLevel(logging.CRITICAL)  # of Orbax's tasks: a failure is raised, too
     try:
         with warnings.catch_warnings():
             warnings.showwarning = _show

@@ -96,7 +96,7 @@ def raises(error):
         (MemoryError(), "a message without its place"),
         (RuntimeError("INTERNAL"), "RuntimeError at"),
         (ConfigError((), "no place"), "a message without its place"),
-        (ArithmeticError("not of the loss"), "exit code 1, 1 lines"),
+        (ArithmeticError("not of the loss"), "ArithmeticError at"),
         (KeyboardInterrupt(), "exit code 130, 1 lines"),
     ],
 )
