@@ -655,6 +655,8 @@ MISTAKES = [
      "lookahead", "must be >= 1"),
     ("lookahead: {fast_optimizer: {sgd: 0.1}, sync_period: 2147483648, slow_step_size: 0.5}",
      "lookahead", "lookahead: expected whole numbers below 2**31"),
+    ("optimistic_gradient_descent: {learning_rate: 0.1, alpha: {constant_schedule: 1}}",
+     "optimistic_gradient_descent", "expected numbers: one of its arguments is a schedule"),
     ("lookahead: {fast_optimizer: {sdg: 0.1}, sync_period: 2, slow_step_size: 0.5}",
      "lookahead.fast_optimizer.sdg", "unknown optimizer 'sdg'; nearest: sgd"),
     ("lookahead: {fast_optimizer: {sgd: 0.1}, sync_period: soon, slow_step_size: 0.5}",

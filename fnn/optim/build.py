@@ -278,6 +278,8 @@ def check(name: str, made: Transformation, path: Path, scope: Scope) -> None:
         text = " ".join(str(error).split())[:200] or type(error).__name__
         if "pytree" in text:  # JAX's, on the innards of optax
             text = "what it is made of does not fit together: one part works on another tree than the other"
+        if "'function'" in text:  # Python's, on a schedule; optax's annotation promises more than it keeps
+            text = "expected numbers: one of its arguments is a schedule, which it cannot take"
         raise ConfigError(path, text if name in text else f"{name}: {text}") from error
     if scope.flat and any(map(holds_params, jax.tree.leaves(state, is_leaf=holds_params))):
         raise ConfigError(path, f"{name} keeps parameters to evaluate at, for which flatten has no names")
