@@ -16,7 +16,13 @@ from fnn.trees import from_paths, near, paths
 Rule = tuple[str, str | Callable[[re.Match[str]], str]]
 """A regular expression and what takes the place of what it fits."""
 
-LEAVES = {"kernel": "weight", "scale": "weight", "mean": "running_mean", "var": "running_var"}
+LEAVES = {
+    "kernel": "weight",
+    "scale": "weight",
+    "slope": "weight",
+    "mean": "running_mean",
+    "var": "running_var",
+}
 """How PyTorch calls what its modules hold; a name that is not here is the same."""
 COUNTER = "num_batches_tracked"
 """PyTorch counts the batches of a BatchNorm; nothing depends on it."""
