@@ -11,6 +11,7 @@ from fnn import kernels
 from fnn.choices import ConfigError
 from fnn.commands.execution import prepare
 from fnn.commands.fitting import make_recipe
+from fnn.data import Part, Split
 from fnn.experiment import Parts, build, read
 from fnn.layer import Params, State, name_key
 from fnn.training import Checkpoints, Recipe, evaluate, initial_state, load_weights

@@ -108,7 +108,8 @@ def shrink(picture: np.ndarray, scale: int) -> np.ndarray:
     """
     size = (picture.shape[1] // scale, picture.shape[0] // scale)
     planes = [_resized(picture[..., c], size) for c in range(picture.shape[2])]
-    return np.clip(np.rint(np.stack(planes, axis=-1)), 0, 255).astype(np.uint8)
+    small: np.ndarray = np.clip(np.rint(np.stack(planes, axis=-1)), 0, 255).astype(np.uint8)
+    return small
 
 
 def _resized(plane: np.ndarray, size: tuple[int, int]) -> np.ndarray:

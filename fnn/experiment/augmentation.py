@@ -42,7 +42,8 @@ def build_augmentation(
     augment = compose(_augmentations(choices, path))
     images: Any = jax.ShapeDtypeStruct(shape, jnp.float32)
     if targets is not None:
-        images = Paired(images, jax.ShapeDtypeStruct(targets, jnp.float32))
+        larger: Any = jax.ShapeDtypeStruct(targets, jnp.float32)
+        images = Paired(images, larger)
     try:
         jax.eval_shape(augment, jax.random.key(0), images)
     except ValueError as error:

@@ -11,7 +11,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import Array
 
 from fnn import optim
@@ -105,9 +104,7 @@ def _build(experiment: Experiment, model: Layer | None, data: Dataset | None) ->
     metrics = _metrics(experiment.metrics, dataset)
     if dataset.scale is not None:
         loss = _of_bytes(loss)
-        metrics = {
-            name: metric._replace(measure=_of_bytes(metric.measure)) for name, metric in metrics.items()
-        }
+        metrics = {n: metric._replace(measure=_of_bytes(metric.measure)) for n, metric in metrics.items()}
     statistics = _check_targets(dataset, outputs[""], loss, metrics, experiment.loss)
     _check_best(train, dataset, metrics)
     steps = steps_per_epoch(len(dataset.train), train.batch_size)
@@ -226,8 +223,9 @@ def _inputs(dataset: Dataset, batch: int, dtype: Any) -> jax.ShapeDtypeStruct:
 
 def _pictures(dataset: Dataset, inputs: jax.ShapeDtypeStruct) -> tuple[int, ...] | None:
     """The shape of a batch of targets, where they are pictures as the inputs are."""
-    shape = np.shape(dataset.train.targets)
-    return (inputs.shape[0], *shape[1:]) if len(shape) == inputs.ndim == 4 else None
+    targets = dataset.train.targets
+    pictures = targets is not None and targets.ndim == inputs.ndim == 4
+    return (inputs.shape[0], *targets.shape[1:]) if targets is not None and pictures else None
 
 
 def _shapes(model: Layer, inputs: jax.ShapeDtypeStruct, config: Any) -> tuple[Any, Any, dict[str, Any]]:
