@@ -14,12 +14,6 @@ TOLERANCE = {np.float64: 1e-9, np.float32: 1e-4, jnp.bfloat16: 4.0}
 """Of values up to 255."""
 
 
-@pytest.fixture(autouse=True)
-def strict():
-    with jax.numpy_dtype_promotion("strict"), jax.numpy_rank_promotion("raise"):
-        yield
-
-
 @pytest.mark.oracle
 def test_it_is_that_of_scikit_image():
     color = pytest.importorskip("skimage.color")
