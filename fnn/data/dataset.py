@@ -38,6 +38,7 @@ class Split:
             larger than the memory stay on disk.
         targets: Class indices ``(n,)`` in int32, values ``(n, outputs)`` in float32, or larger pictures of
             bytes; ``None`` where they are unknown and to be predicted.
+        names: What each example is called, where it has a name.
 
     Raises:
         DataError: There are not as many targets as inputs.
@@ -51,6 +52,7 @@ class Split:
 
     inputs: np.ndarray | OnDisk
     targets: np.ndarray | None = None
+    names: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
         if self.targets is not None and len(self.targets) != len(self.inputs):

@@ -72,11 +72,11 @@ def super_resolution(
         test = TEST
     folder = _folder("path", path, TRAIN)
     pictures = _read(folder, channels, scale)
-    held = _held(len(pictures), validation)
+    held = _held(list(pictures), validation)
     tiles = [
         pair
-        for i, picture in enumerate(pictures)
-        if i not in held
+        for name, picture in pictures.items()
+        if name not in held
         for pair in _tiles(picture, shrink(picture, scale), scale, tile, stride)
     ]
     if not tiles:
@@ -85,7 +85,7 @@ def super_resolution(
     return Dataset(
         Split(small, large),
         None if test is None else _whole(_read(_folder("test", test, TEST), channels, scale), scale),
-        _whole([pictures[i] for i in sorted(held)], scale) if held else None,
+        _whole({name: pictures[name] for name in held}, scale) if held else None,
         scale=scale,
     )
 
@@ -146,12 +146,12 @@ def _folder(argument: str, path: FilePath | None, name: str) -> Path:
     raise DataError(f"super_resolution: expected a folder of pictures; {looked}; {get}")
 
 
-def _read(folder: Path, channels: int, scale: int) -> list[np.ndarray]:
-    """The pictures of a folder as bytes, each cropped to a multiple of the scale."""
+def _read(folder: Path, channels: int, scale: int) -> dict[str, np.ndarray]:
+    """The pictures of a folder as bytes, each cropped to a multiple of the scale, by their names in it."""
     files = pictures_in(folder)
     if not files:
         raise DataError(f"{folder}: expected pictures (.png, .bmp, .jpg, ...), found none")
-    pictures = []
+    pictures: dict[str, np.ndarray] = {}
     taken = 0
     for file in files:
         picture = read_picture(file, 3)
@@ -163,14 +163,14 @@ def _read(folder: Path, channels: int, scale: int) -> list[np.ndarray]:
             picture = np.rint(luma(picture.astype(np.float64))).astype(np.uint8)
         taken += picture.nbytes
         check_memory(folder, taken)
-        pictures.append(picture)
+        pictures[os.path.relpath(file, folder)] = picture
     return pictures
 
 
-def _held(n: int, share: float) -> frozenset[int]:
+def _held(names: list[str], share: float) -> list[str]:
     """Which pictures validate: at least one, if a share is to, and the same ones each time."""
-    count = min(n - 1, max(1, round(share * n))) if share else 0
-    return frozenset(np.random.default_rng(0).permutation(n)[:count].tolist())
+    count = min(len(names) - 1, max(1, round(share * len(names)))) if share else 0
+    return [names[i] for i in sorted(np.random.default_rng(0).permutation(len(names))[:count])]
 
 
 def _tiles(
@@ -188,5 +188,7 @@ def _starts(length: int, tile: int, stride: int) -> list[int]:
     return sorted({*range(0, length - tile + 1, stride), length - tile}) if length >= tile else []
 
 
-def _whole(pictures: list[np.ndarray], scale: int) -> tuple[Split, ...]:
-    return tuple(Split(shrink(picture, scale)[None], picture[None]) for picture in pictures)
+def _whole(pictures: dict[str, np.ndarray], scale: int) -> tuple[Split, ...]:
+    return tuple(
+        Split(shrink(picture, scale)[None], picture[None], (name,)) for name, picture in pictures.items()
+    )
