@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ import numpy as np
 from fnn.data import Dataset, Split
 from fnn.layer import Params, State
 from fnn.metrics import psnr, ssim
+from fnn.metrics.pictures import WINDOW
 from fnn.training import Recipe, predict
 
 GAP, TITLE, DPI = 12, 44, 100
@@ -37,7 +39,7 @@ class Comparison:
         bicubic, enlarged: What the bicubic kernel and the model made of it ``(h s, w s, c)``.
         original: What it was made of.
         figures: ``psnr`` in decibels and ``ssim`` of ``enlarged``, and of ``bicubic`` as ``bicubic_psnr`` and
-            ``bicubic_ssim``, each with a border of ``scale`` pixels left out.
+            ``bicubic_ssim``, each with a border of ``scale`` pixels left out; NaN where too little is left.
     """
 
     name: str
@@ -163,8 +165,9 @@ def _figures(made: np.ndarray, original: np.ndarray, border: int) -> dict[str, f
     one = jnp.ones(1, bool)
     pair = (jnp.asarray(made[None], jnp.float32) / 255, jnp.asarray(original[None], jnp.float32) / 255)
     found = {}
-    for name, metric in (("psnr", psnr(border)), ("ssim", ssim(border))):
-        value = metric.value(metric.measure(*pair, one))
+    left = min(original.shape[:2]) - 2 * border
+    for name, metric, least in (("psnr", psnr(border), 1), ("ssim", ssim(border), WINDOW)):
+        value = metric.value(metric.measure(*pair, one)) if left >= least else math.nan
         assert isinstance(value, float)
         found[name] = value
     return found
