@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import math
 from collections.abc import Iterator
@@ -15,7 +16,7 @@ import numpy as np
 
 from fnn.data import Dataset, Split
 from fnn.layer import Params, State
-from fnn.metrics import psnr, ssim
+from fnn.metrics import Metric, psnr, ssim
 from fnn.metrics.pictures import WINDOW
 from fnn.training import Recipe, predict
 
@@ -162,15 +163,21 @@ def _detail(comparison: Comparison) -> tuple[slice, slice]:
 
 
 def _figures(made: np.ndarray, original: np.ndarray, border: int) -> dict[str, float]:
-    one = jnp.ones(1, bool)
     pair = (jnp.asarray(made[None], jnp.float32) / 255, jnp.asarray(original[None], jnp.float32) / 255)
-    found = {}
     left = min(original.shape[:2]) - 2 * border
-    for name, metric, least in (("psnr", psnr(border), 1), ("ssim", ssim(border), WINDOW)):
-        value = metric.value(metric.measure(*pair, one)) if left >= least else math.nan
+    found = {}
+    for name, least, metric in _metrics(border):
+        value = metric.value(metric.measure(*pair, jnp.ones(1, bool))) if left >= least else math.nan
         assert isinstance(value, float)
         found[name] = value
     return found
+
+
+@functools.cache
+def _metrics(border: int) -> tuple[tuple[str, int, Metric], ...]:
+    """Names, the pixels of a side that each needs, and metrics, compiled once for each size of pictures."""
+    made = (("psnr", 1, psnr(border)), ("ssim", WINDOW, ssim(border)))
+    return tuple((name, least, m._replace(measure=jax.jit(m.measure))) for name, least, m in made)
 
 
 def _bytes(pictures: Any) -> np.ndarray:

@@ -179,6 +179,7 @@ def test_nothing_is_lost_but_the_kernels_support():
     assert np.abs(inputs - np.array(wanted, np.float32)).max() <= 1
 
 
+@pytest.mark.slow
 def test_factors_are_uniform_and_the_same_for_both_axes_and_both_pictures():
     """Of ramps a shrunk one is steeper: one channel goes from left to right, one from top to bottom."""
     n, slope = 2000, 3
@@ -201,6 +202,7 @@ def test_factors_are_uniform_and_the_same_for_both_axes_and_both_pictures():
         assert np.abs(small[SUPPORT:-SUPPORT, SUPPORT:-SUPPORT] - again).max() <= 1
 
 
+@pytest.mark.slow
 def test_both_are_bytes_from_0_to_255():
     pair = pair_of(50, 12, 12)
     extreme = Paired(pair.inputs, 255 * (pair.targets > 128).astype(np.float32))
