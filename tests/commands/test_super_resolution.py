@@ -142,7 +142,7 @@ def test_a_compiled_loop_does_what_single_steps_do(pictures, tmp_path):
 
 
 def test_in_colour_and_in_bfloat16(pictures, tmp_path):
-    """With so small a rate it is the bicubic picture, from which bfloat16 takes a tenth of a decibel."""
+    """With so small a rate it is the bicubic picture, which bfloat16 knows to a byte: at 43 dB that shows."""
     source = {"path": str(pictures / "train"), "test": str(pictures / "test"), "scale": 2, "tile": 12}
     changes = {
         "data": {"source": {"super_resolution": {**source, "channels": 3}}, "augment": ["flip"]},
@@ -157,7 +157,7 @@ def test_in_colour_and_in_bfloat16(pictures, tmp_path):
     assert narrow["test"] == pytest.approx(wide["test"], rel=0.02)
     bicubic = [figures["bicubic_psnr"] for figures in wide["pictures"].values()]
     assert wide["test"]["psnr"] == pytest.approx(np.mean(bicubic), abs=0.05)
-    assert narrow["test"]["psnr"] == pytest.approx(np.mean(bicubic), abs=0.15)
+    assert narrow["test"]["psnr"] == pytest.approx(np.mean(bicubic), abs=0.5)
 
 
 def test_a_run_begins_with_the_weights_of_another(pictures, run, tmp_path):
