@@ -80,9 +80,9 @@ def load_picture(path: FilePath) -> Picture:
     """A picture file as a picture of Pillow's, in one of four modes: L, LA, RGB and RGBA.
 
     It is what `read_picture` reads, but grey stays grey, colour colour, and what is transparent transparent,
-    with its colours as they are stored. Its ``info`` holds what may be saved with a picture that is made from
-    it, and nothing else: ``icc_profile``, if it is one of grey or of red, green and blue as the picture is, and
-    ``exif``, without orientation, size and preview.
+    with its colours as they are stored. Its ``info`` holds what may be saved with a picture that is made of
+    it, and nothing else: ``icc_profile``, if that is one of grey or of red, green and blue as the picture is,
+    and ``exif``, without orientation, size and preview.
 
     Raises:
         DataError: As `read_picture`.
@@ -178,7 +178,7 @@ def _upright(picture: Picture) -> Picture:
 
 
 def _exif(picture: Picture) -> bytes:
-    """What EXIF says of a picture that stays true of one that is turned and scaled; damaged, it is nothing."""
+    """What EXIF says that stays true of a picture turned and scaled; nothing, where it is damaged."""
     from PIL import ExifTags, Image
 
     try:
