@@ -72,15 +72,18 @@ def jobs_of(source: Path, target: Path, overwrite: bool = False) -> list[Job]:
         DataError: There is no picture to read.
         OutputError: One cannot be written, is there, or would be written over one that is read.
     """
-    if source.exists() and target.exists() and os.path.samefile(source, target):
+    if not source.exists():
+        raise DataError(f"{source}: expected a picture or a folder of them, found none")
+    if target.exists() and os.path.samefile(source, target):
         raise OutputError(f"{target}: expected another place than where the pictures are read from")
     if not source.is_dir():
         format_of(target)
         check_output(target, overwrite)
         return [Job(source, target)]
     _check_folder(target)
-    inside = target.resolve()
-    files = [file for file in find_pictures([source]) if not file.resolve().is_relative_to(inside)]
+    files = find_pictures([source])
+    if target.resolve().is_relative_to(source.resolve()):
+        files = [file for file in files if not file.resolve().is_relative_to(target.resolve())]
     if not files:
         raise DataError(f"{source}: expected pictures, found none but those in {target}")
     jobs = [Job(file, target / _written(file.relative_to(source))) for file in files]
@@ -115,8 +118,8 @@ def _check_targets(jobs: Sequence[Job], overwrite: bool) -> None:
         sources[target] = source
     there = [target for target in sources if target.exists()]
     if there and not overwrite:
-        more = f" and {len(there) - 1} more" if len(there) > 1 else ""
-        raise OutputError(f"{there[0]}{more} exists: choose another folder or --overwrite")
+        found = f"{there[0]} and {len(there) - 1} more exist" if there[1:] else f"{there[0]} exists"
+        raise OutputError(f"{found}: choose another folder or --overwrite")
 
 
 def model_of(run: Path | None, scale: int | None) -> Path:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -18,7 +20,7 @@ def test_every_piece_is_made_once_and_far_from_the_ends_of_its_part(reach):
         parts = windows(length, reach)
         assert parts[0].start == parts[0].first == 0
         assert parts[-1].stop == parts[-1].last == length
-        for before, after in zip(parts, parts[1:], strict=False):
+        for before, after in pairwise(parts):
             assert before.last == after.first
             assert before.last <= before.stop - reach
             assert after.first >= after.start + reach
