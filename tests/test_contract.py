@@ -62,6 +62,7 @@ CASES: dict[str, dict[str, Case]] = {
         )
     },
     "leaky_relu": {"default": Case(fnn.leaky_relu(), ROWS)},
+    "prelu": {"default": Case(fnn.prelu(), PICTURES)},
     "elu": {"default": Case(fnn.elu(), ROWS)},
     "celu": {"alpha": Case(fnn.celu(2.0), ROWS)},
     "gelu": {"tanh": Case(fnn.gelu(), ROWS), "exact": Case(fnn.gelu(approximate=False), ROWS)},
@@ -151,6 +152,11 @@ NETWORKS: dict[str, Case] = {
     "squeezenet1_0": Case(fnn.squeezenet1_0(3, width=1 / 16, final_padding=1), (2, 21, 21, 1)),
     "densenet121": Case(densenet((2, 1), 3, 2, 0.25), (2, 9, 9, 1)),
     "mobilenet_v2": Case(mobilenet(((1, 16, 1, 1), (6, 24, 2, 2)), 3, 0.25, 0.25), (2, 9, 9, 1)),
+    "srcnn": Case(fnn.srcnn(2, kernels=(3, 1, 3), features=(3, 2)), (2, 4, 3, 1)),
+    "fsrcnn": Case(fnn.fsrcnn(2, d=3, s=2, m=1, skip=True), (2, 4, 3, 1)),
+    "espcn": Case(fnn.espcn(2, features=(2,), channels=3, skip=True), (2, 4, 3, 3)),
+    "vdsr": Case(fnn.vdsr(2, depth=3, features=2), (2, 4, 3, 1)),
+    "edsr": Case(fnn.edsr(2, blocks=2, features=2, residual_scaling=0.5), (2, 4, 3, 3)),
 }
 """Published networks with few channels: made of the layers above, which keep the laws of values for them."""
 
@@ -158,6 +164,7 @@ SIBLINGS = {
     "alexnet_2012": {"alexnet"},
     "vgg11_bn": {"vgg11", "vgg13", "vgg16", "vgg19", "vgg13_bn", "vgg16_bn", "vgg19_bn"},
     "squeezenet1_0": {"squeezenet1_1"},
+    "fsrcnn": {"fsrcnn_s"},
     "resnet": {
         *(
             "resnet18",

@@ -16,7 +16,7 @@ import fnn
 ROOT = Path(fnn.__file__).parent
 
 FLOORS = [
-    {"layer", "trees", "registry", "choices", "document", "table", "version", "machine", "kernels"},
+    {"layer", "luma", "trees", "registry", "choices", "document", "table", "version", "machine", "kernels"},
     {"layers", "losses", "metrics", "optim", "data"},
     {"combine", "repeat", "capture", "probe"},
     {"models"},

@@ -102,6 +102,9 @@ def _build(experiment: Experiment, model: Layer | None, data: Dataset | None) ->
     trained = trained_part(train.freeze, params, state)
     loss = _loss(experiment.loss)
     metrics = _metrics(experiment.metrics, dataset)
+    if dataset.scale is not None:
+        loss = _of_bytes(loss)
+        metrics = {n: metric._replace(measure=_of_bytes(metric.measure)) for n, metric in metrics.items()}
     statistics = _check_targets(dataset, outputs[""], loss, metrics, experiment.loss)
     _check_best(train, dataset, metrics)
     steps = steps_per_epoch(len(dataset.train), train.batch_size)
@@ -112,7 +115,7 @@ def _build(experiment: Experiment, model: Layer | None, data: Dataset | None) ->
         model=model,
         dataset=dataset,
         normalizer=make_normalizer(experiment, dataset),
-        augment=build_augmentation(experiment.data.augment, inputs.shape),
+        augment=build_augmentation(experiment.data.augment, inputs.shape, _pictures(dataset, inputs)),
         loss=loss,
         penalty=make_penalty(train.l2, params, trained),
         metrics=metrics,
@@ -218,6 +221,13 @@ def _inputs(dataset: Dataset, batch: int, dtype: Any) -> jax.ShapeDtypeStruct:
     return jax.ShapeDtypeStruct((batch, *dataset.train.inputs.shape[1:]), dtype)
 
 
+def _pictures(dataset: Dataset, inputs: jax.ShapeDtypeStruct) -> tuple[int, ...] | None:
+    """The shape of a batch of targets, where they are pictures as the inputs are."""
+    targets = dataset.train.targets
+    pictures = targets is not None and targets.ndim == inputs.ndim == 4
+    return (inputs.shape[0], *targets.shape[1:]) if targets is not None and pictures else None
+
+
 def _shapes(model: Layer, inputs: jax.ShapeDtypeStruct, config: Any) -> tuple[Any, Any, dict[str, Any]]:
     """Shapes of params, state and all outputs; a layer that does not fit is a ConfigError at its place."""
     key = jax.random.key(0)
@@ -255,8 +265,15 @@ def _loss(choice: Any) -> Callable[[Array, Array], Array]:
     return call(bind, name, arguments, path, plain)  # type: ignore[no-any-return]
 
 
+def _of_bytes(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A loss or a measure of targets that are pictures: from 0 to 1, as the model sees its inputs."""
+    return lambda outputs, targets, *rest: function(outputs, targets.astype(jnp.float32) / 255, *rest)
+
+
 def _metrics(choices: list[Any] | None, dataset: Dataset) -> dict[str, Metric]:
-    if choices is None:
+    if choices is None and dataset.scale is not None:
+        choices = [{"psnr": {"border": dataset.scale}}]
+    elif choices is None:
         choices = list(default_metrics(dataset.classes is not None))
     metrics: dict[str, Metric] = {}
     for i, choice in enumerate(choices):

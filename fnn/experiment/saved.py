@@ -61,6 +61,8 @@ def metadata_of(config: str, dataset: Dataset, normalizer: Normalizer | None) ->
     found = {"config": config, "input": to_json(shape)}
     if dataset.classes is not None:
         found["classes"] = to_json(dataset.classes)
+    if dataset.scale is not None:
+        found["scale"] = to_json(dataset.scale)
     preprocessing = _preprocessing(dataset, normalizer)
     if preprocessing is not None:
         found["preprocess"] = to_json(asdict(preprocessing))

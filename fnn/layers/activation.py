@@ -7,9 +7,12 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 from jax import Array
+from jaxtyping import Float
 
 from fnn.kernels import acc
-from fnn.layer import Layer, LayerError, stateless
+from fnn.layer import Key, Layer, LayerError, Params, Shaped, leaf, stateless
+from fnn.layers.affine import along_channels
+from fnn.layers.checks import need_channels, need_floating, need_rank
 from fnn.registry import register
 
 
@@ -67,6 +70,44 @@ def leaky_relu(negative_slope: float = 0.01) -> Layer:
         [-0.1  1. ]
     """
     return _lift("leaky_relu", lambda x: jax.nn.leaky_relu(x, negative_slope))
+
+
+@register
+def prelu(start: float = 0.25) -> Layer:
+    """x where positive, a learned slope times x elsewhere, one for each channel.
+
+    The parameter is ``slope`` ``(channels,)``.
+
+    Args:
+        start: What all slopes start from.
+
+    Raises:
+        LayerError: The input is of integers or other channels.
+
+    Example:
+        >>> import jax, jax.numpy as jnp, fnn
+        >>> x = jnp.array([[-1.0, 1.0]])
+        >>> params, _ = fnn.prelu().init(jax.random.key(0), x)
+        >>> print(fnn.prelu().apply(params, {}, x)[0])
+        [[-0.25  1.  ]]
+
+    Source: He et al. 2015, arXiv:1502.01852.
+    """
+
+    def init(key: Key, x: Shaped) -> Params:
+        need_rank(x, 2)
+        need_floating(x)
+        return {"slope": jnp.full((x.shape[-1],), start, jnp.float32)}
+
+    def forward(params: Params, x: Float[Array, "batch *space c"]) -> Float[Array, "batch *space c"]:
+        need_rank(x, 2)
+        need_floating(x)
+        slope = leaf(params, "slope")
+        need_channels(x, slope.shape[0])
+        wide = x.astype(acc(x.dtype))
+        return jnp.where(x > 0, wide, along_channels(slope, x.ndim).astype(wide.dtype) * wide).astype(x.dtype)
+
+    return stateless("prelu", forward, init)
 
 
 @register

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -31,8 +31,40 @@ class Mixed(NamedTuple):
     share: Array
 
 
-Augmentation = Callable[[Array, Array], Array | Mixed]
-"""``(key, images) -> images``, or what is `Mixed` of them."""
+class Paired(NamedTuple):
+    """What an augmentation is given and gives where targets are pictures, too: both change alike.
+
+    Attributes:
+        inputs: ``(n, h, w, c)``.
+        targets: ``(n, h s, w s, d)``, of the same places, ``s`` times as large.
+    """
+
+    inputs: Array
+    targets: Array
+
+
+Augmentation = Callable[[Array, Any], Any]
+"""``(key, images) -> images``, or what is `Mixed` of them; or ``(key, paired) -> paired``."""
+
+
+def moving(augment: Callable[[Array, Array], Array]) -> Augmentation:
+    """An augmentation that moves pixels whatever the size of images, for pairs as well.
+
+    Example:
+        >>> import jax, jax.numpy as jnp
+        >>> from fnn.data import Paired
+        >>> mirrored = moving(lambda key, images: images[:, ::-1])
+        >>> pair = mirrored(jax.random.key(0), Paired(jnp.ones((1, 2, 2, 1)), jnp.ones((1, 6, 6, 1))))
+        >>> pair.targets.shape
+        (1, 6, 6, 1)
+    """
+
+    def both(key: Array, images: Array | Paired) -> Array | Paired:
+        if isinstance(images, Paired):
+            return Paired(augment(key, images.inputs), augment(key, images.targets))
+        return augment(key, images)
+
+    return both
 
 
 def compose(augmentations: Sequence[Augmentation]) -> Augmentation:

@@ -10,6 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from fnn.data.augment.augmentation import Paired
+
 
 def whole(name: str, argument: str, value: Any) -> int:
     """A whole number of at least 0.
@@ -77,6 +79,11 @@ def pictures(name: str, images: Array, *, floating: bool = False, colored: bool 
     Raises:
         ValueError: They are not of that rank, dtype or number of channels.
     """
+    if isinstance(images, Paired):
+        raise ValueError(
+            f"{name}: expected pictures whose targets are none, got pairs of pictures; "
+            "for these there are patch, rescale, flip and rot90"
+        )
     images = jnp.asarray(images)
     if images.ndim != 4:
         raise ValueError(
