@@ -65,7 +65,7 @@ def jobs_of(source: Path, target: Path, overwrite: bool = False) -> list[Job]:
 
     Args:
         source: A file, or a folder, which is searched with all folders in it; hidden ones are left out.
-        target: A file, or a folder, which need not be there.
+        target: A file, or a folder, which need not be there if a folder is read.
         overwrite: Whether what is written may be there.
 
     Raises:
@@ -74,6 +74,8 @@ def jobs_of(source: Path, target: Path, overwrite: bool = False) -> list[Job]:
     """
     if not source.exists():
         raise DataError(f"{source}: expected a picture or a folder of them, found none")
+    if target.is_dir() and not source.is_dir():
+        target /= _written(Path(source.name))
     if target.exists() and os.path.samefile(source, target):
         raise OutputError(f"{target}: expected another place than where the pictures are read from")
     if not source.is_dir():
