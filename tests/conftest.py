@@ -20,13 +20,13 @@ if "PYTEST_XDIST_WORKER" not in os.environ:  # the workers inherit it
 # Not where optax updates parameters: its Adam and its cosine schedules need the standard promotion.
 STRICT = {
     "layers",
+    "metrics",
     "models",
     "test_capture.py",
     "test_combine.py",
     "test_contract.py",
     "test_layer.py",
     "test_losses.py",
-    "test_metrics.py",
     "test_repeat.py",
 }
 

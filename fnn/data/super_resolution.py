@@ -27,7 +27,7 @@ def super_resolution(
     scale: int = 3,
     channels: Literal[1, 3] = 1,
     tile: int = 120,
-    stride: int = 30,
+    stride: int | None = None,
     validation: float = 0.1,
 ) -> Dataset:
     """Pictures shrunk, to learn how to enlarge them: inputs are small, targets are the pictures themselves.
@@ -42,7 +42,8 @@ def super_resolution(
         scale: How many times larger the targets are, from 2 to 8.
         channels: 1 for luma, as papers measure it: Y of BT.601, 16 to 235. 3 for red, green and blue.
         tile: Height and width of a training target, in its pixels, a multiple of the scale.
-        stride: Pixels from one tile to the next, a multiple of the scale.
+        stride: Pixels from one tile to the next, a multiple of the scale; by default about a quarter of a
+            tile.
         validation: The share of the training pictures that validate, whole; which ones is always the same.
 
     Returns:
@@ -67,6 +68,8 @@ def super_resolution(
     Source: Yang, Wright, Huang and Ma, "Image super-resolution via sparse representation" (2010), and
     Bevilacqua et al., "Low-complexity single-image super-resolution" (2012), whose pictures they are.
     """
+    if stride is None:
+        stride = max(scale, tile // 4 // scale * scale)
     _check(scale, channels, tile, stride, validation)
     if path is None and test is None:
         test = TEST
