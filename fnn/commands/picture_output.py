@@ -31,7 +31,9 @@ class Format(NamedTuple):
 _JPEG = Format("JPEG", False, 65_500, {"quality": 95, "subsampling": "4:4:4"})
 _TIFF = Format("TIFF", True, 2**31 - 1, {"compression": "tiff_adobe_deflate"})
 FORMATS = {
-    ".png": Format("PNG", True, 2**31 - 1),
+    ".png": Format(
+        "PNG", True, 2**31 - 1, {"compress_level": 3}
+    ),  # 8 % more bytes than 6, a third of its time
     ".jpg": _JPEG,
     ".jpeg": _JPEG,
     ".webp": Format("WEBP", True, 16_383, {"quality": 95, "exact": True}),  # colours under alpha 0 stay

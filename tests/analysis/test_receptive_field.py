@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
 import fnn
@@ -11,7 +12,9 @@ from fnn.analysis.receptive_field import reach
 
 
 def reach_of(layer, channels=1, **options):
-    params, state = layer.init(jax.random.key(0), jnp.zeros((1, 16, 16, channels)))
+    rng = np.random.default_rng(0)
+    shapes = jax.eval_shape(layer.init, jax.random.key(0), jnp.zeros((1, 16, 16, channels)))
+    params, state = jax.tree.map(lambda leaf: 0.3 * rng.standard_normal(leaf.shape, np.float32), shapes)
     return reach(lambda x: layer.apply(params, state, x)[0], channels, **options)
 
 

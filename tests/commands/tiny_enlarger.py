@@ -21,10 +21,22 @@ NETWORK = [
 COLOUR = [*NETWORK[:2], {"conv": {"features": 12, "kernel": 3}}, {"pixel_shuffle": SCALE}]
 
 
+def drawn(model, channels):
+    """Params and state, by NumPy, as JAX would compile a program for each shape."""
+    rng = np.random.default_rng(0)
+    shapes = jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, 8, 8, channels)))
+
+    def draw(leaf):
+        fan_in = max(1, np.prod(leaf.shape[:-1]))
+        return (rng.standard_normal(leaf.shape) / fan_in**0.5).astype(np.float32)
+
+    return jax.tree.map(draw, shapes)
+
+
 def save(file, layers=NETWORK, channels=1, precision="float32", **metadata):
     """A weights file of a model with drawn weights; returns the model as a function in float32 of bytes."""
     model = fnn.experiment.model.build_model(layers)
-    params, state = model.init(jax.random.key(0), jnp.zeros((1, 8, 8, channels)))
+    params, state = drawn(model, channels)
     written = {
         "config": json.dumps({"model": layers, "precision": precision}),
         "input": json.dumps((8, 8, channels)),

@@ -340,7 +340,8 @@ def test_the_number_of_channels_is_1_or_3(saved):
 )
 def test_a_loaded_picture_is_grey_or_colour_with_or_without_alpha(saved, mode, expected):
     rgba = Image.fromarray(np.dstack([COLOUR, GREY]))
-    picture = Image.fromarray(DEEP) if mode == "I;16" else rgba.convert(mode)
+    source = rgba if mode.endswith("A") else Image.fromarray(COLOUR)
+    picture = Image.fromarray(DEEP) if mode == "I;16" else source.convert(mode)
     file = saved(picture, "a.tif" if mode == "CMYK" else "a.png")
     loaded = load_picture(file)
     assert loaded.mode == expected
