@@ -15,8 +15,10 @@ if TYPE_CHECKING:
 
 SIDES = (64, 128, 256)
 """Of the parts, in pixels. A few sizes, so that few programs are compiled, whatever the pictures' own."""
-_ROOM = 4
-"""How many times its reach, at least, a part's side is: a quarter of its pixels is then made for good."""
+LARGEST = 512
+"""Of a part's side when it is enlarged, where that will do: a network may hold 64 values for each pixel."""
+_ROOM, _LEAST_ROOM = 8, 4
+"""How many times the reach a part's side is: then more than half of its pixels are kept; at least a quarter."""
 
 Enlarge = Callable[[np.ndarray], "Array"]
 """Bytes ``(height, width, channels)`` to bytes ``(height·s, width·s, channels)``."""
@@ -31,7 +33,7 @@ class Window(NamedTuple):
     last: int
 
 
-def windows(length: int, reach: int | None) -> list[Window]:
+def windows(length: int, scale: int, reach: int | None) -> list[Window]:
     """An axis as overlapping parts of one size, and the piece that each makes.
 
     The first begins where the axis does, and the last ends where it does, so that a function which fills up
@@ -39,15 +41,16 @@ def windows(length: int, reach: int | None) -> list[Window]:
 
     Args:
         length: Of the axis.
+        scale: How many times longer it becomes.
         reach: From how many pixels away a pixel is made; None: from all.
 
     Example:
-        >>> windows(100, 4)
+        >>> windows(100, 2, reach=4)
         [Window(start=0, stop=64, first=0, last=40), Window(start=36, stop=100, first=40, last=100)]
-        >>> windows(100, None)
+        >>> windows(100, 2, reach=None)
         [Window(start=0, stop=100, first=0, last=100)]
     """
-    side = length if reach is None else _side(length, reach)
+    side = length if reach is None else _side(length, scale, reach)
     if reach is None or side == length:
         return [Window(0, length, 0, length)]
     n = -((2 * reach - length) // (side - 2 * reach))
@@ -56,9 +59,10 @@ def windows(length: int, reach: int | None) -> list[Window]:
     return [Window(start, start + side, *ends) for start, ends in zip(starts, pairwise(edges), strict=True)]
 
 
-def _side(length: int, reach: int) -> int:
+def _side(length: int, scale: int, reach: int) -> int:
     """The largest of the sizes that fits; an axis that is shorter is one part."""
-    sizes = [side for side in SIDES if side >= _ROOM * reach] or [_ROOM * reach]
+    sizes = [side for side in SIDES if side >= _ROOM * reach and scale * side <= LARGEST]
+    sizes = sizes or [max(SIDES[-1], _LEAST_ROOM * reach)]
     return max((side for side in sizes if side <= length), default=length)
 
 
@@ -84,8 +88,9 @@ def in_tiles(picture: Picture, scale: int, enlarge: Enlarge, reach: int | None) 
         piece = Image.fromarray(made[..., 0] if made.shape[-1] == 1 else made)
         large.paste(piece, (scale * across.first, scale * down.first))
 
+    axes = (windows(length, scale, reach) for length in (picture.height, picture.width))
     waiting: deque[tuple[Window, Window, Array]] = deque()
-    for down, across in product(windows(picture.height, reach), windows(picture.width, reach)):
+    for down, across in product(*axes):
         part = np.asarray(picture.crop((across.start, down.start, across.stop, down.stop)))
         waiting.append((down, across, enlarge(part.reshape(*part.shape[:2], -1))))
         if len(waiting) > 1:  # the device works at this one meanwhile

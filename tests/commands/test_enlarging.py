@@ -159,7 +159,7 @@ def test_in_tiles_as_in_one(file, layers):
     save(file, layers)
     way = enlarger(read_saved(file), file)
     picture = Image.fromarray(drawn(4, 75, 140))
-    assert len(windows(75, way.reach)) > 1
+    assert len(windows(75, SCALE, way.reach)) > 1
     tiled, again, whole, short = (
         np.asarray(in_tiles(picture, SCALE, way.enlarge, reach)).astype(int)
         for reach in (way.reach, way.reach, None, 1)

@@ -9,15 +9,16 @@ import pytest
 from PIL import Image
 from scipy.ndimage import uniform_filter
 
-from fnn.commands.tiles import SIDES, in_tiles, windows
+from fnn.commands.tiles import LARGEST, SIDES, in_tiles, windows
 
 RNG = np.random.default_rng(0)
 
 
+@pytest.mark.parametrize("scale", [1, 2, 4])
 @pytest.mark.parametrize("reach", [0, 1, 2, 4, 13, 16, 17, 33, 64, 65, 100])
-def test_every_piece_is_made_once_and_far_from_the_ends_of_its_part(reach):
+def test_every_piece_is_made_once_and_far_from_the_ends_of_its_part(reach, scale):
     for length in [*range(1, 140), 255, 256, 257, 400, 511, 512, 513, 1000, 4001]:
-        parts = windows(length, reach)
+        parts = windows(length, scale, reach)
         assert parts[0].start == parts[0].first == 0
         assert parts[-1].stop == parts[-1].last == length
         for before, after in pairwise(parts):
@@ -29,10 +30,12 @@ def test_every_piece_is_made_once_and_far_from_the_ends_of_its_part(reach):
         assert all(part.first < part.last for part in parts)
         assert sizes <= {length, *SIDES, 4 * reach}
         assert max(sizes) <= max(SIDES[-1], 4 * reach)
+        if reach <= 16:
+            assert scale * max(sizes) <= LARGEST
 
 
 def test_a_function_of_the_whole_gets_the_whole():
-    assert windows(5000, None) == [(0, 5000, 0, 5000)]
+    assert windows(5000, 2, None) == [(0, 5000, 0, 5000)]
 
 
 def enlarge(part, reach=5, scale=3):
