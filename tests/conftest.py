@@ -27,6 +27,7 @@ STRICT = {
     "test_contract.py",
     "test_layer.py",
     "test_losses.py",
+    "test_luma.py",
     "test_repeat.py",
 }
 
