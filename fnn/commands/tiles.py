@@ -18,7 +18,7 @@ SIDES = (64, 128, 256)
 LARGEST = 512
 """Of a part's side when it is enlarged, where that will do: a network may hold 64 values for each pixel."""
 _ROOM, _LEAST_ROOM = 8, 4
-"""How many times the reach a part's side is: then more than half of its pixels are kept; at least a quarter."""
+"""How many times the reach a part's side is: more than half of its pixels are kept then, or a quarter."""
 
 Enlarge = Callable[[np.ndarray], "Array"]
 """Bytes ``(height, width, channels)`` to bytes ``(height·s, width·s, channels)``."""

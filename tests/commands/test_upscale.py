@@ -8,7 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image, ImageCms
+from scipy.ndimage import gaussian_filter
 
+import fnn
 from fnn import pretrained
 from fnn.choices import ConfigError
 from fnn.commands import upscale as command
@@ -16,7 +18,10 @@ from fnn.commands.enlarging import enlarger
 from fnn.commands.output import OutputError
 from fnn.commands.upscale import Job, jobs_of, model_of, upscale
 from fnn.data import DataError
+from fnn.data.super_resolution import shrink
 from fnn.experiment.saved import read_saved
+from fnn.luma import luma
+from fnn.training import RunFolder
 from tests.commands.tiny_enlarger import COLOUR, NETWORK, SCALE, save
 
 RNG = np.random.default_rng(0)
@@ -368,6 +373,33 @@ def test_the_model_is_the_runs_or_that_which_comes_with_fnn(tmp_path, monkeypatc
     assert model_of(Path("runs/mine"), 4) == Path("runs/mine")
     with pytest.raises(ConfigError, match="got 4; --run takes"):
         model_of(None, 4)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_run_enlarges_as_well_as_it_was_measured_to(channels):
+    noise = RNG.normal(120, 200, (4, 96, 128, 3))
+    for name, values in zip(("train/1", "train/2", "train/3", "test/4"), noise, strict=True):
+        blurred = gaussian_filter(values, (1, 1, 0))
+        write(f"{name}.png", np.clip(blurred, 0, 255).astype(np.uint8))
+    source = {"path": "train", "test": "test", "scale": SCALE, "channels": channels, "tile": 32}
+    experiment = fnn.Experiment(
+        data={"source": {"super_resolution": source}},
+        model={"espcn": {"scale": SCALE, "channels": channels, "skip": True}},
+        loss="charbonnier",
+        optimizer={"adam": 1e-3},
+        train={"epochs": 2, "batch_size": 8},
+    )
+    measured = fnn.train(experiment, folder=lambda: RunFolder.create("run", "sr")).summary["test"]["psnr"]
+    large = np.asarray(written("test/4.png"))
+    write("small.png", shrink(large, SCALE))
+    (result,) = run("small.png", "out.png", "run")
+    assert str(result) == "small.png (64 × 48) -> out.png (128 × 96)"
+    ours, theirs = (luma(pixels.astype(np.float64)) for pixels in (np.asarray(written("out.png")), large))
+    inner = (ours - theirs)[SCALE:-SCALE, SCALE:-SCALE]
+    found = 10 * np.log10(255**2 / np.square(inner).mean())
+    assert 20 < measured < 35
+    assert found == pytest.approx(measured, abs=1e-3 if channels == 3 else 0.1)  # luma is rounded there
 
 
 def test_one_program_is_compiled_for_pictures_of_many_sizes(monkeypatch):
