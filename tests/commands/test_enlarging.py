@@ -14,6 +14,7 @@ from fnn.training.weights import WeightsError
 from tests.commands.tiny_enlarger import COLOUR, NETWORK, SCALE, save
 
 RNG = np.random.default_rng(0)
+pytestmark = pytest.mark.usefixtures("quick_compiler")
 MATLAB = np.array([[65.481, 128.553, 24.966], [-37.797, -74.203, 112.0], [112.0, -93.786, -18.214]]) / 255
 
 
