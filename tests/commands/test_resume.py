@@ -22,8 +22,6 @@ from fnn.training.checkpoint import CheckpointError
 from fnn.training.folder import FolderError
 from fnn.training.weights import WeightsError
 
-pytestmark = pytest.mark.usefixtures("compiled_once")
-
 CONFIGS = Path(fnn.__file__).parents[1] / "configs"
 EPOCH, EPOCHS = 6, 3  # 26 rows are 6 whole batches of 4; 2 rows are left out
 TIMES = {"seconds", "examples_per_second"}
