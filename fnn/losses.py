@@ -74,13 +74,14 @@ def charbonnier(outputs: ArrayLike, targets: ArrayLike, *, epsilon: float = 1e-3
     Args:
         outputs: Predictions p, ``(batch, ...)``.
         targets: Of the same shape; ``(batch,)`` is also right for outputs ``(batch, 1)``.
-        epsilon: Below which an error counts as small, in units of the targets; above 0.
+        epsilon: Below which an error counts as small, in units of the targets; from 1e-18 to 1e18, whose
+            squares are above 0 and finite.
 
     Returns:
         Losses of shape ``(batch,)``, the mean over all axes but the first.
 
     Raises:
-        ValueError: The shapes do not agree, or ``epsilon`` is not above 0.
+        ValueError: The shapes do not agree, or ``epsilon`` is outside its range.
 
     Example:
         >>> import jax.numpy as jnp
@@ -91,10 +92,10 @@ def charbonnier(outputs: ArrayLike, targets: ArrayLike, *, epsilon: float = 1e-3
     Source: Charbonnier et al. (1994), Two deterministic half-quadratic regularization algorithms for computed
     imaging; Lai et al. (2017), arXiv:1704.03915, for super-resolution.
     """
-    if not epsilon > 0:
-        raise ValueError(f"charbonnier: expected epsilon above 0, got {epsilon}")
+    if not 1e-18 <= epsilon <= 1e18:
+        raise ValueError(f"charbonnier: expected epsilon from 1e-18 to 1e18, got {epsilon}")
     outputs, targets = _aligned("charbonnier", outputs, targets)
-    return _row_mean(jnp.sqrt(jnp.square(outputs - targets) + epsilon**2))
+    return _row_mean(jnp.sqrt(jnp.square(outputs - targets) + float(epsilon) ** 2))
 
 
 @register(group="loss")

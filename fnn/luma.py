@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TypeVar
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 Values = TypeVar("Values", np.ndarray, jax.Array)
@@ -20,22 +21,32 @@ def rgb_to_ycbcr(rgb: Values) -> Values:
     Nothing is rounded. MATLAB's ``rgb2ycbcr`` is the same, rounded where bytes come in.
 
     Args:
-        rgb: ``(..., 3)`` of a floating dtype.
+        rgb: ``(..., 3)`` of a floating dtype, which the result has, too.
+
+    Raises:
+        ValueError: They are whole numbers, or not of 3 channels.
 
     Example:
         >>> import numpy as np
         >>> from fnn.luma import rgb_to_ycbcr
-        >>> rgb_to_ycbcr(np.float32([[255, 255, 255], [255, 0, 0]])).round(1).tolist()
+        >>> rgb_to_ycbcr(np.array([[255.0, 255.0, 255.0], [255.0, 0.0, 0.0]])).round(1).tolist()
         [[235.0, 128.0, 128.0], [81.5, 90.2, 240.0]]
 
     Source: Recommendation ITU-R BT.601.
     """
-    ycbcr: Values = rgb @ _TO_YCBCR.T.astype(rgb.dtype) + _OFFSET.astype(rgb.dtype)
+    _check("rgb_to_ycbcr", rgb)
+    ycbcr: Values = _mixed(rgb, _TO_YCBCR) + _along(rgb, _OFFSET)
     return ycbcr
 
 
 def ycbcr_to_rgb(ycbcr: Values) -> Values:
     """The way back of `rgb_to_ycbcr`; what no colour has comes out below 0 or above 255.
+
+    Args:
+        ycbcr: ``(..., 3)`` of a floating dtype, which the result has, too.
+
+    Raises:
+        ValueError: They are whole numbers, or not of 3 channels.
 
     Example:
         >>> import numpy as np
@@ -43,12 +54,18 @@ def ycbcr_to_rgb(ycbcr: Values) -> Values:
         >>> ycbcr_to_rgb(np.float32([[235, 128, 128]])).round(1).tolist()
         [[255.0, 255.0, 255.0]]
     """
-    rgb: Values = (ycbcr - _OFFSET.astype(ycbcr.dtype)) @ _TO_RGB.T.astype(ycbcr.dtype)
-    return rgb
+    _check("ycbcr_to_rgb", ycbcr)
+    return _mixed(ycbcr - _along(ycbcr, _OFFSET), _TO_RGB)
 
 
 def luma(rgb: Values) -> Values:
     """The first of `rgb_to_ycbcr` alone, ``(..., 1)``.
+
+    Args:
+        rgb: ``(..., 3)`` of a floating dtype, which the result has, too.
+
+    Raises:
+        ValueError: They are whole numbers, or not of 3 channels.
 
     Example:
         >>> import numpy as np
@@ -56,5 +73,25 @@ def luma(rgb: Values) -> Values:
         >>> luma(np.float32([[0, 0, 0]])).tolist()
         [[16.0]]
     """
-    y: Values = rgb @ _TO_YCBCR[:1].T.astype(rgb.dtype) + _OFFSET[:1].astype(rgb.dtype)
+    _check("luma", rgb)
+    y: Values = _mixed(rgb, _TO_YCBCR[:1]) + _along(rgb, _OFFSET[:1])
     return y
+
+
+def _check(name: str, colours: Values) -> None:
+    if not jnp.issubdtype(colours.dtype, jnp.floating) or colours.shape[-1:] != (3,):
+        raise ValueError(
+            f"{name}: expected floating-point colours (..., 3), got {colours.dtype} {colours.shape}"
+        )
+
+
+def _mixed(colours: Values, matrix: np.ndarray) -> Values:
+    """Every colour times the matrix."""
+    with jax.default_matmul_precision("highest"):  # a GPU's own would be off by a tenth of a byte
+        mixed: Values = colours @ matrix.T.astype(colours.dtype)
+    return mixed
+
+
+def _along(colours: Values, values: np.ndarray) -> np.ndarray:
+    """Values of the channels, to be added to the colours."""
+    return values.astype(colours.dtype).reshape(*[1] * (colours.ndim - 1), -1)

@@ -23,13 +23,14 @@ jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 # Not where optax updates parameters: its Adam and its cosine schedules need the standard promotion.
 STRICT = {
     "layers",
+    "metrics",
     "models",
     "test_capture.py",
     "test_combine.py",
     "test_contract.py",
     "test_layer.py",
     "test_losses.py",
-    "test_metrics.py",
+    "test_luma.py",
     "test_repeat.py",
 }
 

@@ -10,7 +10,7 @@ from typing import Literal
 import numpy as np
 
 from fnn.data.dataset import DataError, Dataset, Split
-from fnn.data.files import FilePath, candidates, check_memory, data_roots, expand, how_to_get
+from fnn.data.files import FilePath, candidates, check_memory, data_roots, expand
 from fnn.data.picture_files import pictures_in
 from fnn.data.pictures import read_picture
 from fnn.luma import luma
@@ -18,6 +18,10 @@ from fnn.registry import register
 
 SCALES = range(2, 9)
 TRAIN, TEST = "sr/t91", "sr/set5"
+PUBLIC = {TRAIN: "T91", TEST: "Set5"}
+"""What the public calls them."""
+TILE = 120
+"""Pixels of a tile's side where none are asked for, or a few less, so that the scale divides them."""
 
 
 @register(group="source")
@@ -26,8 +30,8 @@ def super_resolution(
     test: FilePath | None = None,
     scale: int = 3,
     channels: Literal[1, 3] = 1,
-    tile: int = 120,
-    stride: int = 30,
+    tile: int | None = None,
+    stride: int | None = None,
     validation: float = 0.1,
 ) -> Dataset:
     """Pictures shrunk, to learn how to enlarge them: inputs are small, targets are the pictures themselves.
@@ -41,8 +45,10 @@ def super_resolution(
         test: The folder of pictures to test on; by default Set5, ``sr/set5``, where ``path`` is not given.
         scale: How many times larger the targets are, from 2 to 8.
         channels: 1 for luma, as papers measure it: Y of BT.601, 16 to 235. 3 for red, green and blue.
-        tile: Height and width of a training target, in its pixels, a multiple of the scale.
-        stride: Pixels from one tile to the next, a multiple of the scale.
+        tile: Height and width of a training target, in its pixels, a multiple of the scale; by default 120,
+            or the multiple below it.
+        stride: Pixels from one tile to the next, a multiple of the scale; by default about a quarter of a
+            tile.
         validation: The share of the training pictures that validate, whole; which ones is always the same.
 
     Returns:
@@ -51,7 +57,8 @@ def super_resolution(
 
     Raises:
         ValueError: An argument is outside its range.
-        DataError: A folder is not there, a picture cannot be read, or none is as large as a tile.
+        DataError: A folder is not there, a picture cannot be read, none is as large as a tile, or the tiles
+            take more memory than there is.
 
     Example:
         >>> import tempfile
@@ -67,10 +74,9 @@ def super_resolution(
     Source: Yang, Wright, Huang and Ma, "Image super-resolution via sparse representation" (2010), and
     Bevilacqua et al., "Low-complexity single-image super-resolution" (2012), whose pictures they are.
     """
-    _check(scale, channels, tile, stride, validation)
-    if path is None and test is None:
-        test = TEST
-    folder = _folder("path", path, TRAIN)
+    _check(scale, channels, validation)
+    tile, stride = _cut(scale, tile, stride)
+    folder, tested = _folder("path", path, TRAIN), path is None or test is not None
     pictures = _read(folder, channels, scale)
     held = _held(list(pictures), validation)
     tiles = [
@@ -81,10 +87,11 @@ def super_resolution(
     ]
     if not tiles:
         raise DataError(f"{folder}: expected a picture of {tile} x {tile} pixels or more (tile), found none")
+    check_memory(folder, len(tiles) * sum(side.nbytes for side in tiles[0]))  # they overlap
     small, large = (np.stack(side) for side in zip(*tiles, strict=True))
     return Dataset(
         Split(small, large),
-        None if test is None else _whole(_read(_folder("test", test, TEST), channels, scale), scale),
+        _whole(_read(_folder("test", test, TEST), channels, scale), scale) if tested else None,
         _whole({name: pictures[name] for name in held}, scale) if held else None,
         scale=scale,
     )
@@ -121,18 +128,25 @@ def _resized(plane: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     return resized
 
 
-def _check(scale: int, channels: int, tile: int, stride: int, validation: float) -> None:
+def _check(scale: int, channels: int, validation: float) -> None:
     if scale not in SCALES:
         raise ValueError(f"super_resolution: expected a scale from 2 to 8, got {scale}")
     if channels not in (1, 3):
         raise ValueError(f"super_resolution: expected 1 or 3 channels, got {channels}")
+    if not 0 <= validation < 1:
+        raise ValueError(f"super_resolution: expected validation from 0 to below 1, got {validation}")
+
+
+def _cut(scale: int, tile: int | None, stride: int | None) -> tuple[int, int]:
+    """Tile and stride, where they are given or not."""
+    tile = TILE // scale * scale if tile is None else tile
+    stride = max(scale, tile // 4 // scale * scale) if stride is None else stride
     for name, value in (("tile", tile), ("stride", stride)):
         if value < scale or value % scale:
             raise ValueError(
                 f"super_resolution: expected a {name} that is a multiple of {scale}, got {value}"
             )
-    if not 0 <= validation < 1:
-        raise ValueError(f"super_resolution: expected validation from 0 to below 1, got {validation}")
+    return tile, stride
 
 
 def _folder(argument: str, path: FilePath | None, name: str) -> Path:
@@ -142,8 +156,11 @@ def _folder(argument: str, path: FilePath | None, name: str) -> Path:
         if os.path.isdir(place):
             return place
     looked = "; ".join(f"{place.absolute()} is no folder" for place in dict.fromkeys(places))
-    get = how_to_get(f"its pictures ({argument})", name.split("/")[0]) if path is None else f"set {argument}"
-    raise DataError(f"super_resolution: expected a folder of pictures; {looked}; {get}")
+    get = f"set {argument} to one"
+    if path is None:
+        get = f"get {PUBLIC[name]}, then set FNN_DATA to the folder of sr/, or {argument} to its own"
+    purpose = "train" if argument == "path" else "test"
+    raise DataError(f"super_resolution: expected a folder of pictures to {purpose} on; {looked}; {get}")
 
 
 def _read(folder: Path, channels: int, scale: int) -> dict[str, np.ndarray]:
@@ -157,7 +174,8 @@ def _read(folder: Path, channels: int, scale: int) -> dict[str, np.ndarray]:
         picture = read_picture(file, 3)
         height, width = (side - side % scale for side in picture.shape[:2])
         if not (height and width):
-            raise DataError(f"{file}: expected {scale} x {scale} pixels or more, found {picture.shape[:2]}")
+            found = "{} x {}".format(*picture.shape[:2])
+            raise DataError(f"{file}: expected {scale} x {scale} pixels or more, found {found}")
         picture = picture[:height, :width]
         if channels == 1:
             picture = np.rint(luma(picture.astype(np.float64))).astype(np.uint8)

@@ -67,7 +67,7 @@ def ssim(border: int = 0) -> Metric:
         >>> from fnn.metrics import ssim
         >>> measure, merge, value = ssim()
         >>> pictures = jax.random.uniform(jax.random.key(0), (2, 16, 16, 1))
-        >>> value(measure(pictures, pictures, jnp.array([True, True])))
+        >>> round(value(jax.jit(measure)(pictures, pictures, jnp.array([True, True]))), 4)
         1.0
 
     Source: Wang, Bovik, Sheikh and Simoncelli, "Image quality assessment: from error visibility to structural
@@ -81,11 +81,14 @@ def ssim(border: int = 0) -> Metric:
             raise ValueError(
                 f"ssim: expected {WINDOW} x {WINDOW} pixels or more to compare, got {a.shape[1:]}"
             )
+        middle = jnp.mean(b, axis=(1, 2), keepdims=True)  # about it E[x²] - E[x]² does not cancel
+        a, b = a - middle, b - middle
         mean_a, mean_b, square_a, square_b, product = _smoothed(jnp.stack([a, b, a * a, b * b, a * b]))
-        both = mean_a * mean_b
-        squares = mean_a**2 + mean_b**2
-        likeness = (2 * both + C1) * (2 * (product - both) + C2)
-        return jnp.mean(likeness / ((squares + C1) * (square_a + square_b - squares + C2)), axis=(1, 2))
+        covariance = product - mean_a * mean_b
+        variances = (square_a - mean_a**2) + (square_b - mean_b**2)
+        mean_a, mean_b = mean_a + middle, mean_b + middle
+        likeness = (2 * mean_a * mean_b + C1) * (2 * covariance + C2)
+        return jnp.mean(likeness / ((mean_a**2 + mean_b**2 + C1) * (variances + C2)), axis=(1, 2))
 
     return average(similarities)
 
