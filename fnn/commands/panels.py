@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import io
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +16,8 @@ import numpy as np
 
 from fnn.data import Dataset, Split
 from fnn.layer import Params, State
-from fnn.metrics import psnr, ssim
+from fnn.metrics import Metric, psnr, ssim
+from fnn.metrics.pictures import WINDOW
 from fnn.training import Recipe, predict
 
 GAP, TITLE, DPI = 12, 44, 100
@@ -37,7 +40,7 @@ class Comparison:
         bicubic, enlarged: What the bicubic kernel and the model made of it ``(h s, w s, c)``.
         original: What it was made of.
         figures: ``psnr`` in decibels and ``ssim`` of ``enlarged``, and of ``bicubic`` as ``bicubic_psnr`` and
-            ``bicubic_ssim``, each with a border of ``scale`` pixels left out.
+            ``bicubic_ssim``, each with a border of ``scale`` pixels left out; NaN where too little is left.
     """
 
     name: str
@@ -160,14 +163,21 @@ def _detail(comparison: Comparison) -> tuple[slice, slice]:
 
 
 def _figures(made: np.ndarray, original: np.ndarray, border: int) -> dict[str, float]:
-    one = jnp.ones(1, bool)
     pair = (jnp.asarray(made[None], jnp.float32) / 255, jnp.asarray(original[None], jnp.float32) / 255)
+    left = min(original.shape[:2]) - 2 * border
     found = {}
-    for name, metric in (("psnr", psnr(border)), ("ssim", ssim(border))):
-        value = metric.value(metric.measure(*pair, one))
+    for name, least, metric in _metrics(border):
+        value = metric.value(metric.measure(*pair, jnp.ones(1, bool))) if left >= least else math.nan
         assert isinstance(value, float)
         found[name] = value
     return found
+
+
+@functools.cache
+def _metrics(border: int) -> tuple[tuple[str, int, Metric], ...]:
+    """Names, the pixels of a side that each needs, and metrics, compiled once for each size of pictures."""
+    made = (("psnr", 1, psnr(border)), ("ssim", WINDOW, ssim(border)))
+    return tuple((name, least, m._replace(measure=jax.jit(m.measure))) for name, least, m in made)
 
 
 def _bytes(pictures: Any) -> np.ndarray:

@@ -114,7 +114,8 @@ def one_of(augmentations: Sequence[Augmentation], weights: Sequence[float] | Non
         weights: How often each is chosen, in proportion; by default all are as often.
 
     Raises:
-        ValueError: There is none, or the weights are not as many, negative, infinite or all 0.
+        ValueError: There is none, or the weights are not as many, negative, infinite or all 0; when called,
+            they give images of different sizes.
 
     Example:
         >>> import jax, jax.numpy as jnp
@@ -137,7 +138,11 @@ def one_of(augmentations: Sequence[Augmentation], weights: Sequence[float] | Non
     def augment(key: Array, images: Array) -> Array | Mixed:
         chosen = draw_choice(jax.random.fold_in(key, 0), chances)
         key = jax.random.fold_in(key, 1)
-        mixes = any(isinstance(jax.eval_shape(branch, key, images), Mixed) for branch in branches)
+        given = [jax.eval_shape(branch, key, images) for branch in branches]
+        shapes = [each.inputs.shape if isinstance(each, Mixed | Paired) else each.shape for each in given]
+        if len(set(shapes)) > 1:
+            raise ValueError(f"one_of: expected augmentations that give images of one size, got {shapes}")
+        mixes = any(isinstance(each, Mixed) for each in given)
         found: Array | Mixed = jax.lax.switch(
             chosen, [_lifted(branch) if mixes else branch for branch in branches], key, images
         )

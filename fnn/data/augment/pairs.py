@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from fnn.data.augment.augmentation import Augmentation, Paired, moving
-from fnn.data.augment.checks import pictures, whole, within
+from fnn.data.augment.checks import need_floating, pictures, whole, wide, within
 from fnn.registry import register
 
 SUPPORT = 2
@@ -35,21 +35,23 @@ def patch(size: int) -> Augmentation:
         ((5, 8, 8, 1), (5, 24, 24, 1))
     """
     size = whole("patch", "size", size)
-    within("patch", 1, 2**31, size=size)
+    if size < 1:
+        raise ValueError("patch: expected a size of 1 or more, got 0")
 
     def augment(key: Array, images: Array | Paired) -> Paired:
         pair, scale = _pair("patch", images)
-        n, height, width, channels = pair.inputs.shape
+        n, height, width, _ = pair.inputs.shape
         if size > min(height, width):
             raise ValueError(
                 f"patch: expected a size of at most the {height} x {width} of the pictures, got {size}"
             )
-        most = jnp.array([height - size, width - size], jnp.int32)
-        corners = jax.random.randint(key, (n, 2), 0, most + 1, jnp.int32)
+        places = jnp.array([[height - size + 1, width - size + 1]], jnp.int32)
+        corners = jax.random.randint(key, (n, 2), 0, jnp.broadcast_to(places, (n, 2)), jnp.int32)
 
         def cut(images: Array, corners: Array, side: int) -> Array:
             def one(image: Array, corner: Array) -> Array:
-                part: Array = lax.dynamic_slice(image, (corner[0], corner[1], 0), (side, side, channels))
+                place = (corner[0], corner[1], jnp.int32(0))
+                part: Array = lax.dynamic_slice(image, place, (side, side, image.shape[-1]))
                 return part
 
             return jax.vmap(one)(images, corners)
@@ -73,8 +75,8 @@ def rescale(least: float = 0.6, share: float = 0.8) -> Augmentation:
         share: How often it is drawn, from 0 to 1; else it is 1.
 
     Raises:
-        ValueError: An argument is outside its range; when called, there are no pairs of square pictures, or
-            nothing would be left of them.
+        ValueError: An argument is outside its range; when called, there are no pairs of square pictures of a
+            floating dtype, or nothing would be left of them.
 
     Example:
         >>> import jax, jax.numpy as jnp
@@ -92,6 +94,7 @@ def rescale(least: float = 0.6, share: float = 0.8) -> Augmentation:
 
     def augment(key: Array, images: Array | Paired) -> Paired:
         pair, scale = _pair("rescale", images)
+        need_floating("rescale", pair.targets)
         n, side = len(pair.inputs), pair.inputs.shape[1]
         left = int(side * least) - 2 * SUPPORT
         if pair.inputs.shape[2] != side or left < 1:
@@ -104,13 +107,14 @@ def rescale(least: float = 0.6, share: float = 0.8) -> Augmentation:
         factors = jnp.where(jax.random.bernoulli(of_share, share, (n,)), factors, 1)
         size = scale * (left + 2 * SUPPORT)
         # whole pixels: where the factor is 1 nothing is resampled
-        room = jnp.floor(factors.reshape(-1, 1) * pair.targets.shape[1] - size)
+        room = jnp.maximum(jnp.floor(factors.reshape(-1, 1) * pair.targets.shape[1] - size), 0)
         corners = jnp.minimum(jnp.floor(jax.random.uniform(of_corner, (n, 2)) * (room + 1)), room)
-        targets = jax.vmap(functools.partial(_shrunk, size))(pair.targets, factors, corners)
+        targets = jax.vmap(functools.partial(_shrunk, size))(wide(pair.targets), factors, corners)
         small = (n, left + 2 * SUPPORT, left + 2 * SUPPORT, pair.inputs.shape[3])
         inputs = _bytes(jax.image.resize(targets, small, "cubic"))
         edge = SUPPORT * scale
-        return Paired(inputs[:, SUPPORT:-SUPPORT, SUPPORT:-SUPPORT], targets[:, edge:-edge, edge:-edge])
+        smaller = Paired(inputs[:, SUPPORT:-SUPPORT, SUPPORT:-SUPPORT], targets[:, edge:-edge, edge:-edge])
+        return Paired(*(new.astype(old.dtype) for new, old in zip(smaller, pair, strict=True)))
 
     return augment
 
@@ -146,7 +150,12 @@ def _pair(name: str, images: Array | Paired) -> tuple[Paired, int]:
     """Pictures with larger ones as targets, and how many times larger these are."""
     if not isinstance(images, Paired):
         raise ValueError(f"{name}: expected pictures whose targets are pictures, as super_resolution's are")
-    scale = images.targets.shape[1] // images.inputs.shape[1]
+    small, large = images.inputs.shape, images.targets.shape
+    scale = large[1] // small[1]
+    if scale < 1 or large[1:3] != (scale * small[1], scale * small[2]):
+        raise ValueError(
+            f"{name}: expected targets a whole number of times as large as pictures {small}, got {large}"
+        )
     return images, scale
 
 
