@@ -15,6 +15,9 @@ from fnn.data import Dataset, Split
 from fnn.experiment import build, read
 from fnn.experiment.build import build_data
 
+# Two steps of each.
+pytestmark = pytest.mark.usefixtures("quick_compiler")
+
 FOLDER = Path(fnn.__file__).parents[1] / "configs"
 CONFIGS = sorted(FOLDER.glob("*.yaml"))
 
