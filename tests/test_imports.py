@@ -21,7 +21,7 @@ FLOORS = [
     {"combine", "repeat", "capture", "probe"},
     {"models"},
     {"training", "analysis", "testing"},
-    {"experiment"},
+    {"experiment", "pretrained"},
     {"commands"},
     {"cli"},
     {"__main__"},
