@@ -12,7 +12,8 @@ import numpy as np
 from jax import Array
 from jax.interpreters import mlir
 
-from fnn.kernels import portable, xla
+from fnn.kernels import blocks, portable, xla
+from fnn.kernels.blocks import Blocks
 from fnn.kernels.choice import Choice, processors
 from fnn.kernels.native import loader
 from fnn.kernels.native.loader import Work
@@ -44,6 +45,7 @@ def cpu(role: str) -> Any:
     native = jax.ffi.ffi_lowering(loader.target(f"conv_{NAMES[role]}"))
     rows = mlir.lower_fun(functools.partial(_rows, role), multiple_results=False)
     products = mlir.lower_fun(_products, multiple_results=False)
+    blocked = mlir.lower_fun(functools.partial(_blocked, role), multiple_results=False)
     forms = {"xla": _lower(XLA[role]), "jax": _lower(JAX[role])}
 
     def rule(ctx: Any, left: Any, right: Any, *, spec: Spec, choice: Choice) -> Any:
@@ -56,6 +58,8 @@ def cpu(role: str) -> Any:
             return rows(ctx, left, right, spec=spec, choice=choice)
         if role == "w" and _in_products(ctx.avals_in[0].dtype, spec):
             return products(ctx, left, right, spec=spec, choice=choice)
+        if made := _blocks(ctx, role, spec, choice):
+            return blocked(ctx, left, right, spec=spec, made=made, choice=choice)
         return native(ctx, left, right, **attributes(spec, choice))
 
     return rule
@@ -79,17 +83,38 @@ def _products(x: Array, y: Array, *, spec: Spec, choice: Choice) -> Array:
     return jax.numpy.stack(made).reshape(*spec.window, x.shape[-1], y.shape[-1])
 
 
+def _blocks(ctx: Any, role: str, spec: Spec, choice: Choice) -> Blocks | None:
+    """How the native convolution makes several pixels at once, if that is faster and oneDNN takes it."""
+    batch, inputs, outputs = _sizes(ctx, role)
+    made = blocks.in_blocks(role, spec, inputs, outputs)
+    if made is None:
+        return None
+    channels = (outputs, inputs * made.pixels) if role == "x" else (inputs, outputs * made.pixels)
+    direction = NAMES["w" if role == "w" else "y"]
+    work = Work(direction, ctx.avals_in[0].dtype, batch, *channels, made.spec, pieces(choice))
+    return None if loader.refuses(work) else made
+
+
+def _blocked(role: str, left: Array, right: Array, *, spec: Spec, made: Blocks, choice: Choice) -> Array:
+    form = {"y": blocks.forward, "x": blocks.to_input, "w": blocks.to_kernel}[role]
+    return form(left, right, spec, made, functools.partial(_native, choice=choice))
+
+
+def _native(role: str, left: Array, right: Array, spec: Spec, *, choice: Choice) -> Array:
+    """The native call, inside of a function of JAX that is lowered."""
+    call = jax.ffi.ffi_call(loader.target(f"conv_{NAMES[role]}"), _result(role, (left, right), spec))
+    made: Array = call(left, right, **attributes(spec, choice))
+    return made
+
+
 def _rows(role: str, left: Array, right: Array, *, spec: Spec, choice: Choice) -> Array:
     """A product of matrices as a native convolution over rows, with a window of one."""
     arrays = dict(zip(OPERANDS[role], (left, right), strict=False))
     batch = (arrays["x"] if "x" in arrays else arrays["y"]).shape[0]
     line = _line(spec, batch, choice)
     count = batch // line.space[0]
-    shaped = [a[None] if r == "w" else a.reshape(count, *line.space, -1) for r, a in arrays.items()]
-    out = _result(role, shaped, line)
-    made: Array = jax.ffi.ffi_call(loader.target(f"conv_{NAMES[role]}"), out)(
-        *shaped, **attributes(line, choice)
-    )
+    a, b = (a[None] if r == "w" else a.reshape(count, *line.space, -1) for r, a in arrays.items())
+    made = _native(role, a, b, line, choice=choice)
     return made[0] if role == "w" else made.reshape(batch, -1)
 
 
@@ -100,13 +125,14 @@ def _line(spec: Spec, batch: int, choice: Choice) -> Spec:
     return Spec((rows,), (1,), (1,), ((0, 0),), (1,), spec.groups)
 
 
-def _result(role: str, operands: list[Array], spec: Spec) -> jax.ShapeDtypeStruct:
+def _result(role: str, operands: tuple[Array, Array], spec: Spec) -> jax.ShapeDtypeStruct:
     left, right = operands
     if role == "y":
-        return jax.ShapeDtypeStruct((*left.shape[:-1], right.shape[-1]), left.dtype)
+        return jax.ShapeDtypeStruct((left.shape[0], *spec.out_space, right.shape[-1]), left.dtype)
     if role == "x":
-        return jax.ShapeDtypeStruct((*left.shape[:-1], right.shape[-2] * spec.groups), left.dtype)
-    return jax.ShapeDtypeStruct((1, left.shape[-1] // spec.groups, right.shape[-1]), acc(left.dtype))
+        return jax.ShapeDtypeStruct((left.shape[0], *spec.space, right.shape[-2] * spec.groups), left.dtype)
+    shape = (*spec.window, left.shape[-1] // spec.groups, right.shape[-1])
+    return jax.ShapeDtypeStruct(shape, acc(left.dtype))
 
 
 def attributes(spec: Spec, choice: Choice) -> dict[str, Any]:
@@ -129,9 +155,7 @@ def _form(ctx: Any, role: str, spec: Spec, choice: Choice) -> tuple[str, str]:
     """Which form a convolution takes on a CPU, and why not the native one, if that was wanted."""
     if other := not_native(ctx, choice):
         return other
-    shapes = [aval.shape for aval in (*ctx.avals_in, *ctx.avals_out)]
-    arrays = dict(zip(OPERANDS[role], shapes, strict=True))
-    batch, inputs, outputs = arrays["x"][0], arrays["x"][-1], arrays["y"][-1]
+    batch, inputs, outputs = _sizes(ctx, role)
     if not spec.axes:
         spec = _line(spec, batch, choice)
         batch //= spec.space[0]
@@ -140,6 +164,13 @@ def _form(ctx: Any, role: str, spec: Spec, choice: Choice) -> tuple[str, str]:
         return "jax", "this processor has no units for bfloat16"
     why = loader.refuses(Work(NAMES[role], dtype, batch, inputs, outputs, spec, pieces(choice)))
     return ("jax", why) if why else ("onednn", "")
+
+
+def _sizes(ctx: Any, role: str) -> tuple[int, int, int]:
+    """Examples, and the channels of ``x`` and ``y``."""
+    shapes = [aval.shape for aval in (*ctx.avals_in, *ctx.avals_out)]
+    arrays = dict(zip(OPERANDS[role], shapes, strict=True))
+    return arrays["x"][0], arrays["x"][-1], arrays["y"][-1]
 
 
 def not_native(ctx: Any, choice: Choice) -> tuple[str, str] | None:

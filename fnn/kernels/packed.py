@@ -16,6 +16,7 @@ from jax import Array
 from jax.interpreters import ad, mlir
 
 from fnn.kernels.binding import define
+from fnn.kernels.blocks import in_blocks
 from fnn.kernels.choice import Choice, requested
 from fnn.kernels.lowering import attributes, not_native, pieces
 from fnn.kernels.native import loader
@@ -39,6 +40,8 @@ def packed_kernel(x: Array, kernel: Array, spec: Spec) -> np.ndarray | None:
     if x.dtype == jax.numpy.bfloat16 and not loader.has_bfloat16():
         return None
     if kernel.dtype != np.float32 or x.shape[0] * math.prod(spec.out_space) > _FEW:
+        return None
+    if in_blocks("y", spec, x.shape[-1], kernel.shape[-1]):
         return None
     return loader.pack(_work(x, kernel, spec, requested()), np.asarray(kernel))
 

@@ -45,6 +45,8 @@ CASES = {
     "pointwise": (spec((4, 4), (1, 1), padding=0), 2, 8, 4),
     "leftover": (spec((6, 6), (3, 3), stride=4, padding=0), 2, 2, 2),
     "one example": (spec((16, 16), (3, 3)), 1, 32, 64),
+    "few made": (spec((6, 5), (5, 3), padding=((2, 2), (1, 1))), 2, 4, 1),
+    "few painted": (spec((10, 6), (5, 6), stride=3, padding=((1, 1), (1, 2))), 2, 1, 4),
     "product": (Spec((), (), (), (), ()), 6, 8, 4),
 }
 KINDS = pytest.mark.parametrize("case", CASES)

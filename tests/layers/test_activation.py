@@ -104,6 +104,7 @@ TORCH = {
     "elu": "elu",
 }
 
+KEY = jax.random.key(0)
 POINTS = np.append(np.linspace(-8, 8, 65), 1e-3)
 # relu's kink at 0 and relu6's at 6 are among the points; kinks with a derivative by convention are not.
 CONVENTIONS = {"leaky_relu": (0,), "hard_tanh": (1,), "hard_sigmoid": (3,), "hard_silu": (3,)}
@@ -212,6 +213,68 @@ def test_stable_far_from_zero(name, dtype):
     tolerance = 1e-5 if dtype == jnp.float32 else 1e-2
     np.testing.assert_allclose(np.asarray(y, np.float64), formula(exact), rtol=tolerance, atol=tolerance)
     np.testing.assert_allclose(np.asarray(dx, np.float64), derivative(exact), rtol=tolerance, atol=tolerance)
+
+
+SLOPES = np.array([0.25, -0.5, 0.0, 2.0], np.float32)
+
+
+def prelu_and_gradients(x, g):
+    def run(slope, x):
+        return fnn.prelu().apply({"slope": slope}, {}, x)[0]
+
+    y, pull = jax.vjp(run, jnp.asarray(SLOPES), jnp.asarray(x))
+    return y, *pull(jnp.asarray(g, y.dtype))
+
+
+def prelu_cases():
+    """Values, exact zeros among them, and what the output's gradient is."""
+    x = np.random.default_rng(0).normal(size=(3, 5, 2, 4)).astype(np.float32)
+    x[0, 0] = 0.0
+    return x, np.random.default_rng(1).normal(size=x.shape).astype(np.float32)
+
+
+def test_prelu_has_a_slope_for_each_channel():
+    x, g = prelu_cases()
+    y, dslope, dx = prelu_and_gradients(x, g)
+    np.testing.assert_allclose(y, np.where(x > 0, x, SLOPES * x), rtol=1e-6)
+    np.testing.assert_allclose(dx, np.where(x > 0, g, SLOPES * g), rtol=1e-6)
+    wanted = np.sum(np.where(x > 0, 0, g * x), (0, 1, 2), dtype=np.float64)
+    np.testing.assert_allclose(dslope, wanted, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.oracle
+def test_prelu_against_torch():
+    torch = pytest.importorskip("torch")
+    x, g = prelu_cases()
+    y, dslope, dx = prelu_and_gradients(x, g)
+    layer, leaf = torch.nn.PReLU(4), torch.tensor(np.moveaxis(x, -1, 1).copy(), requires_grad=True)
+    np.testing.assert_array_equal(fnn.prelu().init(KEY, x)[0]["slope"], layer.weight.detach())
+    with torch.no_grad():
+        layer.weight.copy_(torch.tensor(SLOPES))
+    wanted = layer(leaf)
+    wanted.backward(torch.tensor(np.moveaxis(g, -1, 1).copy()))
+    np.testing.assert_allclose(y, np.moveaxis(wanted.detach().numpy(), 1, -1), rtol=1e-6)
+    np.testing.assert_allclose(dx, np.moveaxis(leaf.grad.numpy(), 1, -1), rtol=1e-6)
+    np.testing.assert_allclose(dslope, layer.weight.grad, rtol=1e-5, atol=1e-6)
+
+
+def test_prelu_starts_where_it_is_told():
+    params, _ = fnn.prelu(0.1).init(KEY, jnp.ones((1, 2)))
+    np.testing.assert_array_equal(params["slope"], np.full(2, 0.1, np.float32))
+
+
+@pytest.mark.parametrize(
+    "x, message",
+    [
+        (jnp.ones((2, 3)), "expected 4 channels on the last axis, as in its parameters, got (2, 3)"),
+        (jnp.ones((2, 4), int), "expected a floating-point input, got int32: x.astype(jnp.float32)"),
+        (jnp.ones(4), "expected an input of rank 2 or more (batch, ..., channels), got (4,)"),
+    ],
+)
+def test_prelu_refuses_inputs(x, message):
+    with pytest.raises(fnn.LayerError) as error:
+        fnn.prelu().apply({"slope": SLOPES}, {}, x)
+    assert str(error.value) == message
 
 
 ROWS = np.random.default_rng(0).normal(size=(3, 4, 5))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
 from typing import Any
@@ -17,6 +17,7 @@ import pytest
 import fnn
 from fnn.layer import Layer
 from fnn.models.exchange import Naming, from_foreign, to_foreign
+from tests.models.torch_blocks import function
 
 KEY = jax.random.key(0)
 _declared: list[Any] = []
@@ -128,22 +129,42 @@ def same_step(naming: Naming, net: Any, model: Layer, x: np.ndarray, labels: np.
     """
     from torch.nn.functional import cross_entropy
 
+    ours = functools.partial(fnn.losses.cross_entropy, targets=labels)
+    _same_step(naming, net, model, x, ours, lambda logits: cross_entropy(logits, _tensor(labels)))
+
+
+def same_fit(naming: Naming, net: Any, model: Layer, x: np.ndarray, targets: np.ndarray) -> None:
+    """`same_step` for the squared error from other pictures ``(batch, height, width, channels)``."""
+    ours = functools.partial(fnn.losses.squared_error, targets=targets)
+    net.append(function(lambda y: y.permute(0, 2, 3, 1)))
+    _same_step(naming, net, model, x, ours, lambda y: ((y - _tensor(targets).double()) ** 2).mean())
+
+
+def _same_step(
+    naming: Naming,
+    net: Any,
+    model: Layer,
+    x: np.ndarray,
+    ours: Callable[..., Any],
+    theirs: Callable[..., Any],
+) -> None:
+    """``ours`` and ``theirs``: the loss, from what the model and the module give."""
     params, state = taken(naming, net, model, x)
 
     def loss(params: Any, state: Any, x: Any) -> Any:
         logits, state = model.apply(params, state, x, key=KEY, train=True)
-        return fnn.losses.cross_entropy(logits, labels).mean(), (logits, state)
+        return ours(logits).mean(), (logits, state)
 
     step = jax.jit(jax.value_and_grad(loss, has_aux=True))
     with _compiled_soon():
         (value, (logits, state)), gradients = step(params, state, x)
     net = net.double().train()
-    theirs = net(_picture(x).double())
-    wanted = cross_entropy(theirs, _tensor(labels))
+    given = net(_picture(x).double())
+    wanted = theirs(given)
     wanted.backward()
     slopes = {name: weight.grad.numpy() for name, weight in net.named_parameters()}
     wanted_gradients, wanted_state = from_foreign(naming, foreign(net) | slopes, gradients, state)
-    near("logits", logits, theirs)
+    near("logits", logits, given)
     near("loss", value, wanted)
     _near_gradients(fnn.paths(gradients), fnn.paths(wanted_gradients))
     for path, moved in fnn.paths(state).items():

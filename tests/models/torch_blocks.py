@@ -48,3 +48,14 @@ def function(f: Callable[[Any], Any]) -> Any:
 
 def mean_over_space() -> Any:
     return function(lambda x: x.mean((2, 3)))
+
+
+def biased_conv(inputs: int, features: int, kernel: int) -> Any:
+    nn = pytest.importorskip("torch").nn
+    return nn.Conv2d(inputs, features, kernel, padding=kernel // 2)
+
+
+def bicubic(scale: int) -> Any:
+    """PyTorch's with a = −0.5 and weights that sum to 1 at the border, too; its plain one has a = −0.75."""
+    interpolate = pytest.importorskip("torch").nn.functional.interpolate
+    return function(lambda x: interpolate(x, scale_factor=scale, mode="bicubic", antialias=True))
