@@ -68,6 +68,37 @@ def absolute_error(outputs: ArrayLike, targets: ArrayLike) -> Array:
 
 
 @register(group="loss")
+def charbonnier(outputs: ArrayLike, targets: ArrayLike, *, epsilon: float = 1e-3) -> Array:
+    """The Charbonnier loss, sqrt(e² + epsilon²), e = p - t: |e| without its kink at 0.
+
+    Args:
+        outputs: Predictions p, ``(batch, ...)``.
+        targets: Of the same shape; ``(batch,)`` is also right for outputs ``(batch, 1)``.
+        epsilon: Below which an error counts as small, in units of the targets; from 1e-18 to 1e18, whose
+            squares are above 0 and finite.
+
+    Returns:
+        Losses of shape ``(batch,)``, the mean over all axes but the first.
+
+    Raises:
+        ValueError: The shapes do not agree, or ``epsilon`` is outside its range.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from fnn.losses import charbonnier
+        >>> print(charbonnier(jnp.array([0.0, 4.0]), jnp.zeros(2), epsilon=3.0))
+        [3. 5.]
+
+    Source: Charbonnier et al. (1994), Two deterministic half-quadratic regularization algorithms for computed
+    imaging; Lai et al. (2017), arXiv:1704.03915, for super-resolution.
+    """
+    if not 1e-18 <= epsilon <= 1e18:
+        raise ValueError(f"charbonnier: expected epsilon from 1e-18 to 1e18, got {epsilon}")
+    outputs, targets = _aligned("charbonnier", outputs, targets)
+    return _row_mean(jnp.sqrt(jnp.square(outputs - targets) + float(epsilon) ** 2))
+
+
+@register(group="loss")
 def huber(outputs: ArrayLike, targets: ArrayLike, *, delta: float = 1.0) -> Array:
     """The Huber loss: 0.5 e² up to |e| = delta, delta (|e| - 0.5 delta) beyond, e = p - t.
 

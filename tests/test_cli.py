@@ -555,6 +555,70 @@ def test_a_bar_on_the_terminal_keeps_out_of_what_is_printed_elsewhere(classifier
     assert len(Path("out.csv").read_text().splitlines()) == 1 + 2 + 1 + 2
 
 
+# ---------------------------------------------------------------- upscale
+
+
+@pytest.fixture
+def enlarger(here):
+    """A file of a model that doubles pictures, and three of them, one of them broken."""
+    from PIL import Image
+
+    from tests.commands.tiny_enlarger import save
+
+    save(Path("model.safetensors"), [{"upsample": 2}])
+    Path("pictures").mkdir()
+    Image.new("L", (3, 2), 255).save("pictures/a.png")
+    Path("pictures/b.png").write_text("no picture")
+    Image.new("RGB", (5, 4)).save("pictures/c.png")
+
+
+def test_upscale_says_what_it_wrote(typed, enlarger):
+    command = ["upscale", "--run", "model.safetensors"]
+    code, out, err = typed(*command, "pictures/a.png", "a.jpg", entry=cli.main)
+    assert (code, out, err) == (0, "pictures/a.png (3 × 2) -> a.jpg (6 × 4)\n", "")
+    code, out, err = typed(*command, "pictures", "large", "--scale", "2", entry=cli.main)
+    assert (code, out, err) == (1, "2 pictures enlarged\n", f"error: {BROKEN}\n")
+    assert sorted(file.name for file in Path("large").iterdir()) == ["a.png", "c.png"]
+    code, out, err = typed(*command, "pictures/b.png", "b.png", entry=cli.main)
+    assert (code, out, err) == (1, "", f"error: {BROKEN}\n")
+    Path("pictures/b.png").unlink()
+    Path("pictures/c.png").unlink()
+    code, out, err = typed(*command, "pictures", "large", "--overwrite", entry=cli.main)
+    assert (code, out, err) == (0, "1 picture enlarged\n", "")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["pictures", "out"], "model.safetensor: expected a safetensors file, found none"),
+        (
+            ["pictures", "out", "--run", "model.safetensors", "--scale", "3"],
+            "--scale 3: model.safetensors is a",
+        ),
+        (["pictures", "pictures"], "pictures: expected another place than where the pictures are read from"),
+        (["pictures/a.png", "a.gif"], "a.gif: expected a name that ends in .png, "),
+        (["none", "out"], "none: expected a picture or a folder of them, found none"),
+        (["pictures", "out", "--scale", "7"], "expected a scale that fnn has a model of ("),
+    ],
+)
+def test_a_mistake_in_upscale_is_one_line_too(typed, enlarger, arguments, message):
+    run = [] if "--scale" in arguments else ["--run", "model.safetensor"]
+    code, out, err = typed("upscale", *arguments, *run, entry=cli.main)
+    assert (code, out) == (2, "")
+    assert err.startswith(f"error: {message}")
+    assert err.count("\n") == 1
+
+
+def test_an_interrupted_upscale_ends_in_one_line(typed, enlarger, monkeypatch):
+    def interrupted(*arguments):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "replace", interrupted)
+    code, out, err = typed("upscale", "pictures", "out", "--run", "model.safetensors", entry=cli.main)
+    assert (code, out, err) == (130, "", "error: interrupted\n")
+    assert not list(Path("out").iterdir())
+
+
 # ---------------------------------------------------------------- data
 
 

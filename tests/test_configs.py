@@ -15,17 +15,21 @@ from fnn.data import Dataset, Split
 from fnn.experiment import build, read
 from fnn.experiment.build import build_data
 
+# Two steps of each.
+pytestmark = pytest.mark.usefixtures("quick_compiler")
+
 FOLDER = Path(fnn.__file__).parents[1] / "configs"
 CONFIGS = sorted(FOLDER.glob("*.yaml"))
 
 # they compile for long
 MARKS = dict.fromkeys(("digits_cnn", "digits_local", "cifar10_fast"), pytest.mark.slow)
+ON_DISK = ("mnist", "espcn", "fsrcnn", "srcnn", "vdsr")
 WITH_WEIGHTS = {"finetune_squeezenet"}  # that and its pictures have to be made: `test_results` trains it
 EACH = [
     pytest.param(
         file,
         id=file.stem,
-        marks=pytest.mark.data if file.stem.startswith("mnist") else MARKS.get(file.stem, []),
+        marks=pytest.mark.data if file.stem.startswith(ON_DISK) else MARKS.get(file.stem, []),
     )
     for file in CONFIGS
     if file.stem not in WITH_WEIGHTS
@@ -58,15 +62,17 @@ def cut(data: Dataset, rows: int) -> Dataset:
     parts = {"train": data.train.rows(np.arange(min(rows, len(data.train))))}
     for name in ("test", "validation"):
         part = getattr(data, name)
-        parts[name] = None if part is None else part.rows(np.arange(min(20, len(part))))
-    return Dataset(**parts, predict=data.predict, classes=data.classes)
+        if isinstance(part, Split):
+            part = part.rows(np.arange(min(20, len(part))))
+        parts[name] = part if part is None or isinstance(part, Split) else part[-1:]
+    return Dataset(**parts, predict=data.predict, classes=data.classes, scale=data.scale)
 
 
 def test_all_are_here():
     assert {file.stem for file in CONFIGS} == {
         "cifar10_fast", "digits_cnn", "digits_local", "digits_mlp", "digits_softmax", "digits_svm",
-        "finetune_squeezenet", "goals_regression", "mnist_best", "mnist_lenet", "mnist_lenet5_1998",
-        "mnist_mlp",
+        "espcn_x2", "espcn_x3", "espcn_x4", "finetune_squeezenet", "fsrcnn_x3", "goals_regression",
+        "mnist_best", "mnist_lenet", "mnist_lenet5_1998", "mnist_mlp", "srcnn_x3", "vdsr_x3",
     }  # fmt: skip
 
 

@@ -16,12 +16,12 @@ import fnn
 ROOT = Path(fnn.__file__).parent
 
 FLOORS = [
-    {"layer", "trees", "registry", "choices", "document", "table", "version", "machine", "kernels"},
+    {"layer", "luma", "trees", "registry", "choices", "document", "table", "version", "machine", "kernels"},
     {"layers", "losses", "metrics", "optim", "data"},
     {"combine", "repeat", "capture", "probe"},
     {"models"},
     {"training", "analysis", "testing"},
-    {"experiment"},
+    {"experiment", "pretrained"},
     {"commands"},
     {"cli"},
     {"__main__"},

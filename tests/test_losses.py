@@ -16,7 +16,7 @@ import sklearn.metrics
 from fnn import losses
 from fnn.registry import registry
 
-REGRESSION = ("squared_error", "absolute_error", "huber")
+REGRESSION = ("squared_error", "absolute_error", "charbonnier", "huber")
 NAMES = (*REGRESSION, "hinge", "squared_hinge", "cross_entropy", "sigmoid_cross_entropy")
 LOSSES = {name: registry["loss"][name] for name in NAMES}
 
@@ -60,15 +60,16 @@ def test_regression_losses_are_row_means(shape: tuple[int, ...]) -> None:
     e = (p - t).astype(np.float64).reshape(7, -1)
     np.testing.assert_allclose(losses.squared_error(p, t), (e**2).mean(1), rtol=1e-5)
     np.testing.assert_allclose(losses.absolute_error(p, t), abs(e).mean(1), rtol=1e-5)
+    for epsilon in (1e-3, 0.5):
+        wanted = np.hypot(e, epsilon).mean(1)
+        np.testing.assert_allclose(losses.charbonnier(p, t, epsilon=epsilon), wanted, rtol=1e-5)
     np.testing.assert_allclose(losses.huber(p, t), scipy.special.huber(1, e).mean(1), rtol=1e-5)
     np.testing.assert_allclose(losses.huber(p, t, delta=2.5), scipy.special.huber(2.5, e).mean(1), rtol=1e-5)
     mse = sklearn.metrics.mean_squared_error(t.reshape(7, -1), p.reshape(7, -1))
     np.testing.assert_allclose(losses.squared_error(p, t).mean(), mse, rtol=1e-5)
 
 
-@pytest.mark.parametrize(
-    "name", ["squared_error", "absolute_error", "huber", "hinge", "sigmoid_cross_entropy"]
-)
+@pytest.mark.parametrize("name", [*REGRESSION, "hinge", "sigmoid_cross_entropy"])
 def test_a_column_of_outputs_takes_a_vector_of_targets(name: str) -> None:
     p, t = normal(6, 1), targets_for(name, (6,))
     np.testing.assert_array_equal(LOSSES[name](p, t), LOSSES[name](p[:, 0], t))
@@ -234,6 +235,14 @@ def test_derivative_of_hinge_at_the_kink_is_zero() -> None:
     np.testing.assert_array_equal(jax.grad(lambda p: losses.hinge(p, t).sum())(rows), [[0, 0, 1]])
 
 
+@pytest.mark.parametrize("epsilon", [1e-18, 1e-3, 1e18])
+def test_derivative_of_charbonnier_has_no_kink(epsilon: float) -> None:
+    """It is e / sqrt(e² + epsilon²): 0 at 0, and never above 1."""
+    e = np.float32([0, 1e-18, -1e-4, 3, -1e10])
+    got = jax.grad(lambda p: losses.charbonnier(p, jnp.zeros(5), epsilon=epsilon).sum())(e)
+    np.testing.assert_allclose(got, np.float64(e) / np.hypot(np.float64(e), epsilon), rtol=1e-5)
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_derivatives_equal_finite_differences(name: str) -> None:
     p, t = normal(4, 3, dtype=np.float64), targets_for(name, (4, 3)).astype(np.float64)
@@ -258,6 +267,7 @@ def test_values_and_derivatives_equal_pytorch() -> None:
     cases = [
         ("squared_error", {}, r, lambda z: F.mse_loss(z, T(r))),
         ("absolute_error", {}, r, lambda z: F.l1_loss(z, T(r))),
+        ("charbonnier", {"epsilon": 0.3}, r, lambda z: ((z - T(r)).square() + 0.3**2).sqrt().mean()),
         ("huber", {"delta": 0.7}, r, lambda z: F.huber_loss(z, T(r), delta=0.7)),
         ("hinge", {}, t, lambda z: F.relu(1 - T(y) * z).sum(1).mean()),
         ("squared_hinge", {}, t, lambda z: F.relu(1 - T(y) * z).square().sum(1).mean()),
@@ -363,6 +373,9 @@ def test_hyperparameters_are_checked() -> None:
     z = jnp.zeros((2, 3))
     with pytest.raises(ValueError, match="huber: expected delta above 0, got 0"):
         losses.huber(z, z, delta=0)
+    for wrong in (0, -1e-3, 1e-19, 1e19, 10**30, np.inf, np.nan):
+        with pytest.raises(ValueError, match=r"^charbonnier: expected epsilon from 1e-18 to 1e18, got "):
+            losses.charbonnier(z, z, epsilon=wrong)
     with pytest.raises(ValueError, match=r"cross_entropy: expected label_smoothing from 0 to 1, got 1\.5"):
         losses.cross_entropy(z, z, label_smoothing=1.5)
     with pytest.raises(ValueError, match=r"sigmoid_cross_entropy: expected label_smoothing from 0 to 1"):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import typer
 
 from fnn.cli.machine import check, doctor, get
-from fnn.cli.models import export, import_weights, predict, summary
+from fnn.cli.models import export, import_weights, predict, summary, upscale
 from fnn.cli.runs import bench, debug, evaluate, train
 from fnn.experiment.schema import fields
 
@@ -18,6 +18,7 @@ def main() -> None:
     app.command(help=_train_help())(train)
     app.command()(evaluate)
     app.command()(predict)
+    app.command()(upscale)
     app.command(name="import")(import_weights)
     for command in (export, summary, bench, debug, doctor):
         app.command()(command)

@@ -78,6 +78,62 @@ def predict(
     raise SystemExit(1 if failed else 0)
 
 
+def upscale(
+    source: Annotated[
+        Path, typer.Argument(metavar="IN", help="a picture, or a folder of them", show_default=False)
+    ],
+    target: Annotated[
+        Path, typer.Argument(metavar="OUT", help="is written: a picture or a folder", show_default=False)
+    ],
+    run: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="RUN",
+            help="a run's folder, or a weights file  [default: the model that comes with fnn]",
+            show_default=False,
+        ),
+    ] = None,
+    scale: Annotated[
+        int | None,
+        typer.Option(
+            min=1, metavar="N", help="how many times larger  [default: 2, or RUN's]", show_default=False
+        ),
+    ] = None,
+    overwrite: Overwrite = False,
+    modules: Import = None,
+) -> None:
+    """Enlarge pictures by a super-resolution model.
+
+    A folder is searched with all folders in it, and the pictures get the same names in OUT; hidden ones are
+    left out. The ending says the format: PNG, JPEG, WebP, TIFF, BMP or PPM. A picture that cannot be read is
+    told on standard error, and the others go on.
+
+    Exit code: 0; 1 if a picture could not be enlarged; 2 if nothing could be done.
+    """
+    from fnn.commands.console import PictureBar
+    from fnn.commands.upscale import jobs_of, model_of
+    from fnn.commands.upscale import upscale as enlarge
+
+    failed = 0
+    with clear_errors():
+        warnings.filterwarnings("ignore", module="PIL")  # damaged EXIF: it says not even of which picture
+        import_modules(modules)
+        jobs = jobs_of(source, target, overwrite)
+        with PictureBar(len(jobs), shown=len(jobs) > 1) as bar:
+            for result in enlarge(model_of(run, scale), jobs, scale=scale, on_progress=bar):
+                failed += result.error is not None
+                if result.error is not None:
+                    bar.say(f"error: {one_line(result.error)}")
+                elif result.flattened and source.is_dir():
+                    bar.say(one_line(str(result)))
+                elif not source.is_dir():
+                    print(one_line(str(result)))
+        if source.is_dir():
+            done = len(jobs) - failed
+            print(f"{done} {'picture' if done == 1 else 'pictures'} enlarged")
+    raise SystemExit(1 if failed else 0)
+
+
 def summary(
     source: Annotated[
         str,

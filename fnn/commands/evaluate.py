@@ -11,6 +11,7 @@ from fnn import kernels
 from fnn.choices import ConfigError
 from fnn.commands.execution import prepare
 from fnn.commands.fitting import make_recipe
+from fnn.data import Part, Split
 from fnn.experiment import Parts, build, read
 from fnn.layer import Params, State, name_key
 from fnn.training import Checkpoints, Recipe, evaluate, initial_state, load_weights
@@ -39,14 +40,14 @@ def evaluate_run(folder: Path, part: str = "test") -> dict[str, Any]:
     experiment = read(folder / CONFIG)
     prepare(experiment.train.execution)
     parts = build(experiment)
-    split = getattr(parts.dataset, part)
-    if split is None or split.targets is None:
+    found: Part | None = getattr(parts.dataset, part)
+    if found is None or (isinstance(found, Split) and found.targets is None):
         raise ConfigError((), f"{folder}: its data set has no {part} part")
     execution = experiment.train.execution
     with kernels.use(execution.kernels, threads=execution.threads):
         recipe = make_recipe(experiment, parts)
         params, state = _model(folder, recipe, parts)
-        return evaluate(recipe, params, state, split)
+        return evaluate(recipe, params, state, found)
 
 
 def _model(folder: Path, recipe: Recipe, parts: Parts) -> tuple[Params, State]:

@@ -20,7 +20,7 @@ from fnn.experiment import build_model
 from fnn.layer import Params, State
 from fnn.models.architecture import Architecture
 from fnn.models.catalog import ARCHITECTURES
-from fnn.models.exchange import ExchangeError, Naming, from_foreign, nearest_naming, to_foreign
+from fnn.models.exchange import ExchangeError, Naming, from_foreign, nearest_naming, to_foreign, unwrapped
 from fnn.registry import registry
 from fnn.training import save_weights
 from fnn.training.folder import to_json
@@ -71,7 +71,7 @@ def import_weights(
     if naming is not None:
         find(naming, known.namings, f"naming of {architecture}", ())
     given = _arguments(architecture, overrides)
-    tensors = read_tensors(weights)
+    tensors = unwrapped(read_tensors(weights))
     library = naming or _library(architecture, known, weights, tensors, given)
     preprocessing = known.exceptions.get(library, known.preprocessing)
     arguments = dict(known.arguments.get(library, {})) | given

@@ -15,6 +15,7 @@ from fnn.choices import ConfigError
 from fnn.commands.begin import resolved, with_weights
 from fnn.commands.execution import prepare, warn_of_slow_bfloat16
 from fnn.commands.fitting import fit_parts, make_recipe, make_selection
+from fnn.commands.panels import compare, draw, panel_name
 from fnn.commands.resume import Start, adopt, ended, find_start
 from fnn.commands.surroundings import surroundings
 from fnn.data import DataError, Dataset
@@ -39,7 +40,7 @@ from fnn.training import (
     predict,
     save_weights,
 )
-from fnn.training.folder import CHECKPOINTS, CONFIG, SUMMARY, WEIGHTS, to_json
+from fnn.training.folder import CHECKPOINTS, CONFIG, PANELS, SUMMARY, WEIGHTS, to_json
 from fnn.training.weights import WeightsError
 from fnn.trees import count, digest
 
@@ -198,6 +199,8 @@ def _run(
         if selection is not None and selection.step:
             params, state = selection.model()
         findings = _findings(recipe, parts.dataset, params, state)
+        if parts.dataset.scale is not None:
+            findings["pictures"] = _compared(out, recipe, parts.dataset, params, state)
     except (DataError, DivergedError, Stopped, KeyboardInterrupt) as error:
         status = "diverged" if isinstance(error, DivergedError) else "interrupted"
         step = getattr(error, "step", log[-1]["step"] if log else 0)
@@ -287,6 +290,18 @@ def _findings(recipe: Recipe, dataset: Dataset, params: Params, state: State) ->
     if dataset.predict is not None:
         outputs = predict(recipe, params, state, dataset.predict.inputs)
         found["predictions"] = _answers(outputs, dataset.classes)
+    return found
+
+
+def _compared(
+    out: RunFolder | None, recipe: Recipe, dataset: Dataset, params: Params, state: State
+) -> dict[str, dict[str, float]]:
+    """The figures of each test picture by its name, and a panel of it in the run's folder."""
+    found = {}
+    for comparison in compare(recipe, params, state, dataset):
+        found[comparison.name] = comparison.figures
+        if out is not None:
+            out.write(f"{PANELS}/{panel_name(comparison.name)}", draw(comparison))
     return found
 
 

@@ -36,8 +36,9 @@ class Split:
     Attributes:
         inputs: Images ``(n, h, w, c)`` of bytes, or features ``(n, d)`` in float32; those of a set that is
             larger than the memory stay on disk.
-        targets: Class indices ``(n,)`` in int32, or values ``(n, outputs)`` in float32;
-            ``None`` where they are unknown and to be predicted.
+        targets: Class indices ``(n,)`` in int32, values ``(n, outputs)`` in float32, or larger pictures of
+            bytes; ``None`` where they are unknown and to be predicted.
+        names: What each example is called, where it has a name.
 
     Raises:
         DataError: There are not as many targets as inputs.
@@ -51,6 +52,7 @@ class Split:
 
     inputs: np.ndarray | OnDisk
     targets: np.ndarray | None = None
+    names: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
         if self.targets is not None and len(self.targets) != len(self.inputs):
@@ -65,6 +67,10 @@ class Split:
         return Split(inputs, None if self.targets is None else self.targets[indices])
 
 
+Part = Split | tuple[Split, ...]
+"""Examples of one shape; or of several, such as whole pictures, and those of each shape are a split."""
+
+
 @dataclass(frozen=True, eq=False)
 class Dataset:
     """A data set: a part to train on, and others where there are any.
@@ -77,6 +83,7 @@ class Dataset:
         classes: The name of each class index, or ``None`` for regression.
         preprocessing: How a picture becomes such an example, apart from its normalisation, where that is not
             plain from the examples.
+        scale: How many times larger the targets are than the inputs, where both are pictures.
 
     Raises:
         DataError: The training part is empty or without targets, the parts' examples differ in
@@ -84,11 +91,12 @@ class Dataset:
     """
 
     train: Split
-    test: Split | None = None
-    validation: Split | None = None
+    test: Part | None = None
+    validation: Part | None = None
     predict: Split | None = None
     classes: tuple[str, ...] | None = None
     preprocessing: Preprocessing | None = None
+    scale: int | None = None
 
     def __post_init__(self) -> None:
         if not len(self.train) or self.train.targets is None:
@@ -96,8 +104,8 @@ class Dataset:
         for name in ("train", "test", "validation", "predict"):
             self._check(name, getattr(self, name))
 
-    def _check(self, name: str, part: Split | None) -> None:
-        if part is None:
+    def _check(self, name: str, part: Part | None) -> None:
+        if part is None or isinstance(part, tuple):
             return
         shape, wanted = part.inputs.shape[1:], self.train.inputs.shape[1:]
         if shape != wanted:

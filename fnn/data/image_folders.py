@@ -6,7 +6,7 @@ import math
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -116,7 +116,7 @@ def read_dataset(
         stream = size > device_memory() // SHARE
     if not stream:
         check_memory(place, size)
-    splits = {name: _split(part, read, example, stream) for name, part in parts.items()}
+    splits: dict[str, Any] = {name: _split(part, read, example, stream) for name, part in parts.items()}
     return Dataset(**splits, classes=classes, preprocessing=preprocessing)
 
 

@@ -87,7 +87,7 @@ def _labelled(folder: Path, present: tuple[str, ...], classes: tuple[str, ...]) 
         if name not in classes:
             wanted = f"expected a class of the training part, nearest: {brief(near(name, classes))}"
             raise DataError(f"{folder / name}: {wanted}")
-        found = _pictures(folder / name)
+        found = pictures_in(folder / name)
         if not found:
             raise DataError(f"{folder / name}: expected pictures (.jpg, .png, ...), found none")
         files += found
@@ -109,7 +109,7 @@ def _folders(folder: Path) -> tuple[str, ...]:
         _unreadable(error)
 
 
-def _pictures(folder: Path) -> list[str]:
+def pictures_in(folder: Path) -> list[str]:
     """The pictures in a folder and all folders in it, in order."""
     found = []
     for here, folders, files in os.walk(folder, onerror=_unreadable):

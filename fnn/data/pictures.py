@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,6 +36,10 @@ MOST_PIXELS = 89_478_485
 """A picture of more is refused before it is decoded: a quarter of a GiB, Pillow's own bound for a warning."""
 _GAP = 4  # scaled down from four times the size needed, a value is off by 2 of 255 at most; from twice, by 27
 _GREY, _COLOUR = 1, 3
+_DESCRIBED = (270, 271, 272, 305, 306, 315, 33432)
+"""EXIF's tags of a picture's title, camera, software, time, author and copyright."""
+_OF_THE_FILE = (37500, 40962, 40963, 40965)
+"""EXIF's tags of a camera's own notes, of width and height, and of what lies elsewhere in the file."""
 _opening = threading.Lock()
 
 
@@ -66,6 +72,58 @@ def read_picture(path: FilePath, channels: int, *, least: int | None = None) -> 
     """
     if channels not in (_GREY, _COLOUR):
         raise ValueError(f"read_picture: expected 1 or 3 channels, got {channels}")
+    with _decoded(path, least) as (_, picture):
+        return _pixels(picture, channels)
+
+
+def load_picture(path: FilePath) -> Picture:
+    """A picture file as a picture of Pillow's, in one of four modes: L, LA, RGB and RGBA.
+
+    It is what `read_picture` reads, but grey stays grey, colour colour, and what is transparent transparent,
+    with its colours as they are stored. Its ``info`` holds what may be saved with a picture that is made of
+    it, and nothing else: ``icc_profile``, if that is one of grey or of red, green and blue as the picture is,
+    and ``exif``, without orientation, size and preview.
+
+    Raises:
+        DataError: As `read_picture`.
+
+    Example:
+        >>> import tempfile
+        >>> from PIL import Image
+        >>> with tempfile.NamedTemporaryFile(suffix=".png") as file:
+        ...     Image.new("RGBA", (4, 2), (255, 0, 0, 128)).save(file)
+        ...     load_picture(file.name).getpixel((0, 0))
+        (255, 0, 0, 128)
+    """
+    with _decoded(path) as (stored, picture):
+        grey = picture.mode in ("1", "L", "LA", "La")
+        mode = ("L" if grey else "RGB") + ("A" if picture.has_transparency_data else "")
+        plain = picture if picture.mode == mode else picture.convert(mode)
+        exif, profile = _exif(stored), stored.info.get("icc_profile")
+        plain.info = {"exif": exif} if exif else {}
+        if profile and profile[16:20] == (b"GRAY" if grey else b"RGB "):  # where it says what it is of
+            plain.info["icc_profile"] = profile
+        return plain
+
+
+def on_white(picture: Picture) -> Picture:
+    """A picture with an alpha channel, as it looks on white paper: in RGB, or grey if it is.
+
+    Example:
+        >>> from PIL import Image
+        >>> on_white(Image.new("LA", (1, 1), (0, 128))).getpixel((0, 0))
+        127
+    """
+    from PIL import Image
+
+    layer = picture.convert("RGBA")
+    flat = Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer)
+    return flat.convert("L" if picture.mode == "LA" else "RGB")
+
+
+@contextmanager
+def _decoded(path: FilePath, least: int | None = None) -> Iterator[tuple[Picture, Picture]]:
+    """A whole picture, as it is stored, and upright and of 8 bits. Errors are told with the file's name."""
     file = Path(path)
     if not os.path.isfile(file):  # to open a pipe is to wait for whoever writes to it
         raise DataError(f"{file}: expected a picture, found {'no file' if file.exists() else 'none'}")
@@ -74,7 +132,9 @@ def read_picture(path: FilePath, channels: int, *, least: int | None = None) -> 
             if least is not None:  # of no effect on anything but a JPEG
                 picture.draft(None, (_GAP * least, _GAP * least))
             picture.load()
-            return _pixels(_upright(picture), channels)
+            upright = _upright(picture)
+            deep = upright.mode == "F" or upright.mode.startswith("I")
+            yield picture, _eight_bits(upright) if deep else upright
     except DataError as error:
         raise DataError(f"{file}: {error}") from None
     except Exception as error:  # a damaged picture raises errors of a dozen kinds in Pillow
@@ -117,15 +177,27 @@ def _upright(picture: Picture) -> Picture:
         return picture
 
 
-def _pixels(picture: Picture, channels: int) -> np.ndarray:
-    from PIL import Image
+def _exif(picture: Picture) -> bytes:
+    """What EXIF says that stays true of a picture turned and scaled; nothing, where it is damaged."""
+    from PIL import ExifTags, Image
 
-    transparent = picture.has_transparency_data
-    if picture.mode == "F" or picture.mode.startswith("I"):
-        picture, transparent = _eight_bits(picture), False
-    if transparent:
-        layer = picture.convert("RGBA")
-        picture = Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer)
+    try:
+        found, kept = picture.getexif(), Image.Exif()
+        for tag in _DESCRIBED:
+            if tag in found:
+                kept[tag] = found[tag]
+        for tag in (ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo):
+            inner = {key: value for key, value in found.get_ifd(tag).items() if key not in _OF_THE_FILE}
+            if inner:
+                kept[tag] = inner
+        return kept.tobytes() if len(kept) else b""
+    except Exception:
+        return b""
+
+
+def _pixels(picture: Picture, channels: int) -> np.ndarray:
+    if picture.has_transparency_data:
+        picture = on_white(picture)
     wanted = "L" if channels == _GREY else "RGB"
     pixels = np.asarray(picture if picture.mode == wanted else picture.convert(wanted))
     return pixels.reshape(*pixels.shape[:2], channels)
@@ -140,12 +212,11 @@ def _eight_bits(picture: Picture) -> Picture:
     if values.dtype.kind == "f":
         if not (low >= 0 and high <= 255):  # nor NaN
             raise DataError(f"expected numbers from 0 to 1 or from 0 to 255, found {low:g} to {high:g}")
-        grey = np.rint(values * (255 if high <= 1 else 1)).astype(np.uint8)
-    else:
-        if low < 0 or high > 65535:
-            raise DataError(f"expected whole numbers from 0 to 65535, found {low} to {high}")
-        grey = (values >> 8).astype(np.uint8)
-        clear: Any = picture.info.get("transparency")  # the one value that is
-        if clear is not None:
-            grey = np.where(values == clear, np.uint8(255), grey)
-    return Image.fromarray(grey)
+        return Image.fromarray(np.rint(values * (255 if high <= 1 else 1)).astype(np.uint8))
+    if low < 0 or high > 65535:
+        raise DataError(f"expected whole numbers from 0 to 65535, found {low} to {high}")
+    grey = (values >> 8).astype(np.uint8)
+    clear: Any = picture.info.get("transparency")  # the one value that is
+    if clear is None:
+        return Image.fromarray(grey)
+    return Image.fromarray(np.dstack([grey, np.where(values == clear, np.uint8(0), np.uint8(255))]))

@@ -9,18 +9,22 @@ import jax
 import jax.numpy as jnp
 
 from fnn.choices import ConfigError, Path, call, find, plain, read_choice
-from fnn.data import Augmentation, compose
+from fnn.data import Augmentation, Paired, compose
 from fnn.registry import registry
 
 
 def build_augmentation(
-    choices: list[Any], shape: tuple[int, ...], path: Path = ("data", "augment")
+    choices: list[Any],
+    shape: tuple[int, ...],
+    targets: tuple[int, ...] | None = None,
+    path: Path = ("data", "augment"),
 ) -> Augmentation | None:
     """One augmentation of a list of choices; None: the list is empty.
 
     Args:
         choices: What comes first, and what after it.
         shape: Of a batch of inputs.
+        targets: Of a batch of targets, where they are pictures, too.
         path: Where the list stands.
 
     Raises:
@@ -36,8 +40,12 @@ def build_augmentation(
     if not choices:
         return None
     augment = compose(_augmentations(choices, path))
+    images: Any = jax.ShapeDtypeStruct(shape, jnp.float32)
+    if targets is not None:
+        larger: Any = jax.ShapeDtypeStruct(targets, jnp.float32)
+        images = Paired(images, larger)
     try:
-        jax.eval_shape(augment, jax.random.key(0), jax.ShapeDtypeStruct(shape, jnp.float32))
+        jax.eval_shape(augment, jax.random.key(0), images)
     except ValueError as error:
         raise ConfigError(path, str(error)) from None
     return augment

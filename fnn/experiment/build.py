@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import inspect
 import re
 from collections.abc import Callable
@@ -18,12 +17,14 @@ from fnn.capture import capture, captured
 from fnn.choices import ConfigError, Path, call, find, plain, read_choice, shown
 from fnn.data import Augmentation, DataError, Dataset, Normalizer, steps_per_epoch
 from fnn.experiment.augmentation import build_augmentation
+from fnn.experiment.figures import Loss, build_loss, build_metrics, check_figures
 from fnn.experiment.model import build_model
 from fnn.experiment.normalization import make_normalizer
+from fnn.experiment.pairs import larger, of_bytes, other_sizes
 from fnn.experiment.parameters import make_penalty, rate_factors, trained_part
 from fnn.experiment.schema import DataSection, Experiment, TrainSection
 from fnn.layer import Layer, LayerError
-from fnn.metrics import Metric, default_metrics
+from fnn.metrics import Metric
 from fnn.optim.clock import Clock
 from fnn.registry import registry
 from fnn.training import Logger, Period
@@ -58,7 +59,7 @@ class Parts:
     dataset: Dataset
     normalizer: Normalizer | None
     augment: Augmentation | None
-    loss: Callable[[Array, Array], Array]
+    loss: Loss
     penalty: Callable[[Any], Array]
     metrics: dict[str, Metric]
     optimizer: optim.Optimizer
@@ -100,9 +101,14 @@ def _build(experiment: Experiment, model: Layer | None, data: Dataset | None) ->
     inputs = _inputs(dataset, min(train.batch_size, len(dataset.train)), dtype)
     params, state, outputs = _shapes(model, inputs, config)
     trained = trained_part(train.freeze, params, state)
-    loss = _loss(experiment.loss)
-    metrics = _metrics(experiment.metrics, dataset)
-    statistics = _check_targets(dataset, outputs[""], loss, metrics, experiment.loss)
+    loss = build_loss(experiment.loss)
+    metrics = build_metrics(experiment.metrics, dataset)
+    if dataset.scale is not None:
+        loss = of_bytes(loss)
+        metrics = {n: metric._replace(measure=of_bytes(metric.measure)) for n, metric in metrics.items()}
+    statistics = _check_targets(dataset, outputs[""], loss, metrics)
+    augment = build_augmentation(experiment.data.augment, inputs.shape, larger(dataset, inputs))
+    _check_sizes(dataset, inputs, augment, (model, params, state, config), loss, metrics)
     _check_best(train, dataset, metrics)
     steps = steps_per_epoch(len(dataset.train), train.batch_size)
     if (run := steps * train.epochs) >= 2**31:  # they are counted in int32
@@ -112,7 +118,7 @@ def _build(experiment: Experiment, model: Layer | None, data: Dataset | None) ->
         model=model,
         dataset=dataset,
         normalizer=make_normalizer(experiment, dataset),
-        augment=build_augmentation(experiment.data.augment, inputs.shape),
+        augment=augment,
         loss=loss,
         penalty=make_penalty(train.l2, params, trained),
         metrics=metrics,
@@ -241,41 +247,27 @@ def _place(error: LayerError, model: Layer, config: Any) -> Path:
     return ("model", names.index(first)) if isinstance(config, list) and first in names else ("model",)
 
 
-def _loss(choice: Any) -> Callable[[Array, Array], Array]:
-    name, arguments, path = read_choice(choice, ("loss",))
-    function = find(name, registry["loss"], "loss", path)
-
-    @functools.wraps(function)
-    def bind(**keywords: Any) -> Any:
-        return functools.partial(function, **keywords)
-
-    signature = inspect.signature(function)
-    own = list(signature.parameters.values())[2:]  # after outputs and targets
-    bind.__signature__ = signature.replace(parameters=own)  # type: ignore[attr-defined]
-    return call(bind, name, arguments, path, plain)  # type: ignore[no-any-return]
-
-
-def _metrics(choices: list[Any] | None, dataset: Dataset) -> dict[str, Metric]:
-    if choices is None:
-        choices = list(default_metrics(dataset.classes is not None))
-    metrics: dict[str, Metric] = {}
-    for i, choice in enumerate(choices):
-        name, arguments, path = read_choice(choice, ("metrics", i))
-        if name in metrics:
-            raise ConfigError(path, f"{name} is there already, and a log has one figure of a name")
-        metrics[name] = call(find(name, registry["metric"], "metric", path), name, arguments, path, plain)
-    return metrics
-
-
-def _check_targets(
+def _check_sizes(
     dataset: Dataset,
-    outputs: Any,
-    loss: Callable[[Array, Array], Array],
+    inputs: jax.ShapeDtypeStruct,
+    augment: Augmentation | None,
+    made: tuple[Layer, Any, Any, Any],
+    loss: Loss,
     metrics: dict[str, Metric],
-    choice: Any,
-) -> dict[str, Any]:
+) -> None:
+    """What is well for the training part must be it for pictures of other sizes, too."""
+    model, params, state, config = made
+    for small, large, whose in other_sizes(dataset, inputs, augment):
+        what = f"pictures of {' x '.join(map(str, small.shape[1:-1]))} {whose}"
+        try:
+            outputs, _ = jax.eval_shape(model.apply, params, state, small)
+        except LayerError as error:
+            raise ConfigError(_place(error, model, config), f"{error}; of {what}") from None
+        check_figures(outputs, large, loss, metrics, what)
+
+
+def _check_targets(dataset: Dataset, outputs: Any, loss: Loss, metrics: dict[str, Metric]) -> dict[str, Any]:
     """The model's output must be what the loss and the metrics take; shapes of what these measure."""
-    n = outputs.shape[0]
     classes = dataset.classes
     wide = outputs.ndim == 2 and outputs.shape[-1] > 1
     if classes is not None and wide and outputs.shape[-1] < len(classes):
@@ -284,15 +276,6 @@ def _check_targets(
         )
     if dataset.train.targets is None:
         raise ConfigError(("data", "source"), "expected targets to learn from, got none")
-    targets = jax.ShapeDtypeStruct((n, *dataset.train.targets.shape[1:]), dataset.train.targets.dtype)
-    valid = jax.ShapeDtypeStruct((n,), jnp.bool_)
-    path: Path = ("loss",)
-    statistics = {}
-    try:
-        jax.eval_shape(loss, outputs, targets)
-        for i, (name, metric) in enumerate(metrics.items()):
-            path = ("metrics", i)
-            statistics[name] = jax.eval_shape(metric.measure, outputs, targets, valid)
-    except (ValueError, TypeError) as error:
-        raise ConfigError(path, f"does not fit the model's output and the targets: {error}") from None
-    return statistics
+    given = dataset.train.targets
+    targets = jax.ShapeDtypeStruct((outputs.shape[0], *given.shape[1:]), given.dtype)
+    return check_figures(outputs, targets, loss, metrics, "the model's output and the targets")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ import numpy as np
 from fnn.choices import ConfigError
 from fnn.experiment.saved import weights_file
 from fnn.experiment.schema import InitSection
+from fnn.models.blocks import regrouped
 from fnn.training.weights import WeightsError, load_part, tensor_names
 from fnn.trees import matches, near, paths
 
@@ -46,6 +47,8 @@ class Initial:
 def read_initial(section: InitSection, params: Any, state: Any) -> Initial:
     """The weights that a config begins with, for a model.
 
+    Its blocks may be scanned where the file's are not, or the other way about.
+
     Args:
         section: Which file, and what is not taken from it.
         params, state: What the model has, as arrays or shapes.
@@ -71,7 +74,7 @@ def read_initial(section: InitSection, params: Any, state: Any) -> Initial:
             raise ConfigError(
                 ("init_from", "replace"), "covers all that the model has: nothing is left to take"
             )
-        arrays = load_part(file, params, state, lambda name: covered(section.replace, _inner(name)))
+        arrays = _taken(file, names, wanted, new, section.replace)
     except WeightsError as error:
         raise ConfigError(here, f"{error}{_advice(error, wanted)}") from None
     except OSError as error:
@@ -82,6 +85,37 @@ def read_initial(section: InitSection, params: Any, state: Any) -> Initial:
 def covered(patterns: Iterable[str], path: str) -> bool:
     """Whether any of the patterns fits a path."""
     return any(matches(pattern, path) for pattern in patterns)
+
+
+def _taken(
+    file: Path,
+    names: Collection[str],
+    wanted: Mapping[str, Any],
+    new: Collection[str],
+    patterns: Collection[str],
+) -> dict[str, np.ndarray]:
+    """What the model has and is not new, from a file that has its stages stacked as the names there say."""
+    theirs = regrouped(wanted, names)
+    made = regrouped({name: wanted[name] for name in new}, names)
+    for name, leaf in theirs.items():
+        if name not in made and covered(patterns, _inner(name)):
+            block = next(iter(regrouped({name: leaf}, ())))
+            here = next(path for path, leaf in wanted.items() if block in regrouped({path: leaf}, ()))
+            raise ConfigError(
+                ("init_from", "replace"),
+                f"covers {_inner(name)} of {file}, which the model stacks otherwise: "
+                f"expected a pattern for the model's own paths, such as {_inner(here)}",
+            )
+
+    def left_out(name: str) -> bool:
+        return name in made or (name not in theirs and covered(patterns, _inner(name)))
+
+    try:
+        ours = regrouped(load_part(file, theirs, left_out), wanted)
+    except WeightsError as error:
+        foreign = (theirs.keys() & error.names) - wanted.keys()  # which no pattern of the model's paths fits
+        raise WeightsError(str(error), () if foreign else error.names) from None
+    return {name: ours[name] for name in wanted if name not in new}
 
 
 def _check_patterns(patterns: Iterable[str], known: set[str]) -> None:

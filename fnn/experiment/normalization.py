@@ -13,6 +13,8 @@ from fnn.experiment.schema import Experiment, NormalizeSection
 from fnn.training.weights import WeightsError
 
 PATH = ("data", "normalize")
+BYTES = NormalizeSection(mean=[0.0], std=[255.0])
+"""What inputs and targets are where both are pictures: from 0 to 1."""
 
 
 def make_normalizer(experiment: Experiment, dataset: Dataset) -> Normalizer | None:
@@ -23,8 +25,12 @@ def make_normalizer(experiment: Experiment, dataset: Dataset) -> Normalizer | No
             data.
     """
     choice = experiment.data.normalize
+    if choice is True and experiment.init_from.path is not None:
+        choice = "weights"
+    if choice is True and dataset.scale is not None:
+        choice = BYTES
     if choice is True:
-        choice = "fit" if experiment.init_from.path is None else "weights"
+        choice = "fit"
     if choice is False:
         return None
     if choice == "fit":

@@ -35,6 +35,7 @@ class Saved:
         classes: The name of each output, or None.
         preprocessing: How a picture becomes an example, or None: examples are no pictures.
         normalizer: What is done to an example before the model sees it, or None.
+        scale: How many times larger a super-resolution model makes a picture; None: it is no such model.
     """
 
     model: Layer
@@ -45,6 +46,7 @@ class Saved:
     classes: tuple[str, ...] | None
     preprocessing: Preprocessing | None
     normalizer: Normalizer | None
+    scale: int | None = None
 
 
 def metadata_of(config: str, dataset: Dataset, normalizer: Normalizer | None) -> dict[str, str]:
@@ -59,6 +61,8 @@ def metadata_of(config: str, dataset: Dataset, normalizer: Normalizer | None) ->
     found = {"config": config, "input": to_json(shape)}
     if dataset.classes is not None:
         found["classes"] = to_json(dataset.classes)
+    if dataset.scale is not None:
+        found["scale"] = to_json(dataset.scale)
     preprocessing = _preprocessing(dataset, normalizer)
     if preprocessing is not None:
         found["preprocess"] = to_json(asdict(preprocessing))
@@ -100,8 +104,9 @@ def read_saved(path: str | Path) -> Saved:
         params, state = jax.eval_shape(model.init, jax.random.key(0), inputs)
         preprocessing, normalizer = _normalization(metadata)
         classes = _value(tuple[str, ...], metadata, "classes")
+        scale = _value(int, metadata, "scale")
     params, state = load_weights(file, params, state)
-    return Saved(model, experiment.model, params, state, inputs, classes, preprocessing, normalizer)
+    return Saved(model, experiment.model, params, state, inputs, classes, preprocessing, normalizer, scale)
 
 
 def weights_file(path: str | Path) -> Path:

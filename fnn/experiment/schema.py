@@ -54,7 +54,8 @@ class DataSection(Section):
 
     source: Choice = Field(
         "digits",
-        description="data set: digits, mnist, idx, cifar10, cifar100, image_folder, arrays, synthetic",
+        description="data set: digits, mnist, idx, cifar10, cifar100, image_folder, super_resolution, "
+        "arrays, synthetic",
     )
     path: str | None = Field(None, description="folder or file of the source, where it reads one")
     validation: Annotated[float, Field(ge=0, lt=1)] = Field(
@@ -63,12 +64,14 @@ class DataSection(Section):
     augment: list[Choice] = Field(
         [],
         description="random changes of training pictures: shift, flip, crop, random_resized_crop, rotate, "
-        "color_jitter, randaugment, cutout, random_erasing, mixup, cutmix, one_of",
+        "color_jitter, randaugment, cutout, random_erasing, mixup, cutmix, one_of; of pairs: patch, rescale, "
+        "rot90, flip",
     )
     normalize: bool | Literal["fit", "weights"] | NormalizeSection = Field(
         True,
         description="fit: to mean 0 and variance 1 of the training part, by channel; weights: as init_from's "
-        "expect it; true: weights with init_from, else fit; or {mean: [..], std: [..], bgr: false}",
+        "expect it; true: weights with init_from, else fit, or 0 to 1 where targets are pictures; or "
+        "{mean: [..], std: [..], bgr: false}",
     )
 
 
@@ -190,11 +193,12 @@ class Experiment(Section):
     loss: Choice = Field(
         "cross_entropy",
         description="cross_entropy, sigmoid_cross_entropy, hinge, squared_hinge, squared_error, "
-        "absolute_error, huber",
+        "absolute_error, charbonnier, huber",
     )
     metrics: list[Choice] | None = Field(
         None,
-        description="accuracy, top_k, mae, rmse, r2, confusion; default: accuracy, or mae, rmse and r2",
+        description="accuracy, top_k, mae, rmse, r2, confusion, psnr, ssim; default: accuracy, or "
+        "mae, rmse and r2, or psnr",
     )
     optimizer: Choice | list[Choice] = Field(
         {"adam": 1e-3}, description="any optimiser of optax, with its own arguments; a list is a chain"

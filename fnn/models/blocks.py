@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import groupby
+from typing import Any
 
+import jax
+import numpy as np
 from jax.nn.initializers import variance_scaling
 
 from fnn.combine import serial
@@ -25,6 +28,9 @@ he_fan_out = variance_scaling(2.0, "fan_out", "normal")
 
 fan_in_uniform = variance_scaling(1 / 3, "fan_in", "uniform")
 """Within ``1 / sqrt(fan-in)``: PyTorch's default, from which torchvision's last layers start."""
+
+_STACKED = re.compile(r"(?<![^/])blocks(\d{1,4})-(\d{1,4})/layer/")
+"""What `stage` calls the blocks that are scanned, in a path."""
 
 
 def plain_conv(features: int, kernel: int, stride: int = 1) -> Layer:
@@ -69,6 +75,60 @@ def stage(blocks: Sequence[Layer], *, remat: bool = False, scan: bool = False) -
             children |= {f"block{i}": block for i in range(first, first + n)}
         first += n
     return serial(**children)
+
+
+def regrouped(leaves: Mapping[str, Any], names: Collection[str]) -> dict[str, Any]:
+    """The leaves of a tree whose stages are scanned, or not, as another tree of the same model has them.
+
+    Args:
+        leaves: Arrays or shapes by path.
+        names: The paths of the other tree. What is stacked there gets stacked, if all its blocks are here
+            and alike; what is stacked here and not there comes apart, block by block.
+
+    Returns:
+        All leaves, in the order of their paths.
+
+    Example:
+        >>> import numpy as np
+        >>> from fnn.models.blocks import regrouped
+        >>> apart = regrouped({"blocks2-3/layer/bias": np.array([[1, 2], [3, 4]])}, ())
+        >>> apart
+        {'block2/bias': array([1, 2]), 'block3/bias': array([3, 4])}
+        >>> regrouped(apart, ["blocks2-3/layer/bias"])["blocks2-3/layer/bias"].shape
+        (2, 2)
+    """
+    stacks = dict.fromkeys(name for name in names if _STACKED.search(name))
+    found: dict[str, Any] = {}
+    for path, leaf in leaves.items():
+        blocks = [] if path in stacks else list(_blocks(path))
+        apart = blocks and leaf.shape[:1] == (len(blocks),)  # else somebody's own name, which looks like ours
+        found |= dict(zip(blocks, _apart(leaf), strict=True)) if apart else {path: leaf}
+    for name in stacks:
+        if not all(block in found for block in _blocks(name)):
+            continue
+        blocks = list(_blocks(name))
+        if len({(found[block].shape, found[block].dtype) for block in blocks}) == 1:
+            found[name] = _together([found.pop(block) for block in blocks])
+    return dict(sorted(found.items()))
+
+
+def _blocks(path: str) -> Iterator[str]:
+    """Where the blocks one by one have what is stacked at a path; nothing, where it is not stacked."""
+    if stack := _STACKED.search(path):
+        for i in range(int(stack[1]), int(stack[2]) + 1):
+            yield f"{path[: stack.start()]}block{i}/{path[stack.end() :]}"
+
+
+def _apart(leaf: Any) -> list[Any]:
+    if isinstance(leaf, jax.ShapeDtypeStruct):
+        return [jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype)] * leaf.shape[0]
+    return list(np.asarray(leaf))
+
+
+def _together(parts: Sequence[Any]) -> Any:
+    if isinstance(parts[0], jax.ShapeDtypeStruct):
+        return jax.ShapeDtypeStruct((len(parts), *parts[0].shape), parts[0].dtype)
+    return np.stack(parts)
 
 
 @register

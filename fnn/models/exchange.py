@@ -11,6 +11,7 @@ import jax
 import numpy as np
 
 from fnn.layer import Params, State
+from fnn.models.blocks import regrouped
 from fnn.trees import from_paths, near, paths
 
 Rule = tuple[str, str | Callable[[re.Match[str]], str]]
@@ -26,6 +27,8 @@ LEAVES = {
 """How PyTorch calls what its modules hold; a name that is not here is the same."""
 COUNTER = "num_batches_tracked"
 """PyTorch counts the batches of a BatchNorm; nothing depends on it."""
+WRAPPERS = ("module.", "model.", "_orig_mod.")
+"""What PyTorch's DataParallel, a module of one's own around a network, and torch.compile put before names."""
 MOST_NAMED = 20
 """How many tensors of a kind (missing, extra, misshaped) an error names; a file may hold millions."""
 
@@ -74,7 +77,7 @@ def from_foreign(
     Args:
         naming: How the library names and keeps them.
         tensors: By their names.
-        params, state: What the model has, as arrays or shapes.
+        params, state: What the model has, as arrays or shapes. Blocks that are scanned get theirs stacked.
 
     Raises:
         ExchangeError: Tensors are missing, superfluous, of another shape, or not of floating point; all are
@@ -88,7 +91,8 @@ def from_foreign(
         >>> from_foreign(Naming(), theirs, params, state)[0]["head"]["kernel"].shape
         (3, 2)
     """
-    wanted = {path: _Layout.of(naming, path, leaf) for path, leaf in _all(params, state).items()}
+    leaves = _all(params, state)
+    wanted = {path: _Layout.of(naming, path, leaf) for path, leaf in regrouped(leaves, ()).items()}
     names = [layout.name for layout in wanted.values()]
     missing = [f"missing {name}" for name in names if name not in tensors]
     unlike = [p for layout in wanted.values() if (p := layout.problem(tensors))]
@@ -101,7 +105,8 @@ def from_foreign(
     ]
     if problems:
         raise ExchangeError("the tensors do not fit the model: " + "; ".join(problems))
-    tree = from_paths({path: layout.read(tensors[layout.name]) for path, layout in wanted.items()})
+    ours = {path: layout.read(tensors[layout.name]) for path, layout in wanted.items()}
+    tree = from_paths(regrouped(ours, leaves))
     return tree.get("params", {}), tree.get("state", {})
 
 
@@ -115,7 +120,7 @@ def to_foreign(naming: Naming, params: Params, state: State) -> dict[str, np.nda
         >>> {name: tensor.shape for name, tensor in to_foreign(Naming(), params, state).items()}
         {'stem.bias': (8,), 'stem.weight': (8, 1, 3, 3)}
     """
-    leaves = _all(params, state)
+    leaves = regrouped(_all(params, state), ())
     layouts = {path: _Layout.of(naming, path, leaf) for path, leaf in leaves.items()}
     return {layouts[path].name: layouts[path].write(np.asarray(leaf)) for path, leaf in leaves.items()}
 
@@ -139,12 +144,26 @@ def nearest_naming(
         >>> nearest_naming(namings, ["fc.weight", "fc.bias"], {"head": {"kernel": 0, "bias": 0}}, {})
         'theirs'
     """
-    places = [path.split("/", 1)[1] for path in _all(params, state)]
+    places = [path.split("/", 1)[1] for path in regrouped(_all(params, state), ())]
     known = {
         library: sum(naming.name(place) in names for place in places) for library, naming in namings.items()
     }
     best = max(known, key=lambda library: known[library], default=None)
     return best if best is not None and known[best] else None
+
+
+def unwrapped(tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Tensors by the names that they had before their network was wrapped.
+
+    Example:
+        >>> from fnn.models.exchange import unwrapped
+        >>> list(unwrapped({"module._orig_mod.fc.weight": 1, "module._orig_mod.fc.bias": 2}))
+        ['fc.weight', 'fc.bias']
+    """
+    found = dict(tensors)
+    while prefix := next((p for p in WRAPPERS if found and all(name.startswith(p) for name in found)), None):
+        found = {name.removeprefix(prefix): tensor for name, tensor in found.items()}
+    return found
 
 
 @dataclass(frozen=True)

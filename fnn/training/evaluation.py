@@ -12,29 +12,32 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from fnn.data import OnDisk, Split, evaluation_batches
+from fnn.data import OnDisk, Part, Split, evaluation_batches
 from fnn.layer import Params, State
 from fnn.metrics import average
 from fnn.training.step import Recipe
 
 
 def evaluate(
-    recipe: Recipe, params: Params, state: State, split: Split, batch_size: int = 256
+    recipe: Recipe, params: Params, state: State, part: Part, batch_size: int = 256
 ) -> dict[str, Any]:
     """The loss (without the penalty) and every metric over a part of a data set.
 
     Args:
         recipe: What was trained.
         params, state: The model's.
-        split: Examples with their targets.
+        part: Examples with their targets; where they are of several shapes, a program is compiled for each.
         batch_size: Examples at a time; the last batch is padded, and padding does not count.
     """
     metrics = {"loss": average(recipe.loss), **recipe.metrics}
     totals: dict[str, Any] = {}
-    targets = jnp.asarray(split.targets)
-    for rows, valid, outputs in _outputs(recipe, params, state, split.inputs, batch_size):
-        measured = jax.device_get(_measure(recipe, outputs, targets, rows, valid))
-        totals = {n: m.merge(totals[n], measured[n]) if totals else measured[n] for n, m in metrics.items()}
+    for split in (part,) if isinstance(part, Split) else part:
+        targets = jnp.asarray(split.targets)
+        for rows, valid, outputs in _outputs(recipe, params, state, split.inputs, batch_size):
+            measured = jax.device_get(_measure(recipe, outputs, targets, rows, valid))
+            totals = {
+                n: m.merge(totals[n], measured[n]) if totals else measured[n] for n, m in metrics.items()
+            }
     return {name: metric.value(totals[name]) for name, metric in metrics.items()}
 
 

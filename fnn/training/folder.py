@@ -18,7 +18,7 @@ except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
 CONFIG, METRICS, SUMMARY, WEIGHTS = "config.yaml", "metrics.jsonl", "summary.json", "model.safetensors"
-CHECKPOINTS, LOGGERS, TENSORBOARD = "checkpoints", "loggers.json", "tensorboard"
+CHECKPOINTS, LOGGERS, TENSORBOARD, PANELS = "checkpoints", "loggers.json", "tensorboard", "panels"
 
 
 class FolderError(ValueError):
@@ -64,7 +64,7 @@ class RunFolder:
         with _named(path, "cannot be emptied"):
             for name in (CONFIG, METRICS, SUMMARY, WEIGHTS, LOGGERS):
                 (path / name).unlink(missing_ok=True)
-            for name in (CHECKPOINTS, TENSORBOARD):
+            for name in (CHECKPOINTS, TENSORBOARD, PANELS):
                 if (path / name).exists():
                     shutil.rmtree(path / name)
         return folder
@@ -98,10 +98,15 @@ class RunFolder:
     def write(self, name: str, content: str | bytes) -> None:
         """Write a file at once: whoever looks sees the old one or the new one, whole.
 
+        Args:
+            name: Of the file; a folder before it is made.
+            content: Text is written as UTF-8.
+
         Raises:
             FolderError: The disk is full, or it may not be written.
         """
         with _named(self.path / name, "cannot be written"):
+            (self.path / name).parent.mkdir(exist_ok=True)
             write_whole(self.path / name, content.encode() if isinstance(content, str) else content)
 
     def append(self, record: dict[str, Any]) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 
-from fnn.data import Dataset, Split
+from fnn.data import Dataset, Part
 from fnn.layer import Key
 from fnn.training.advance import Mode
 from fnn.training.checkpoint import Checkpoint
@@ -139,7 +139,7 @@ def fit(
 def _validate(
     recipe: Recipe,
     train_state: TrainState,
-    validation: Split | None,
+    validation: Part | None,
     meter: Meter,
     on_log: Callable[[Record], None],
     selection: Selection | None,

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import optax
 from jax import Array
 
-from fnn.data import Augmentation, Mixed
+from fnn.data import Augmentation, Mixed, Paired
 from fnn.layer import Key, Layer, Params, State, name_key
 from fnn.losses import reduce
 from fnn.metrics import Metric
@@ -64,7 +64,8 @@ class Recipe:
             of their own.
         normalize: ``inputs -> float32 inputs``.
         augment: ``(key, float32 inputs) -> inputs``, in training, before normalising; or it mixes the
-            examples of a batch, and with them their losses.
+            examples of a batch, and with them their losses. Where targets are pictures, too, it is given and
+            gives both, `Paired`.
         dtype: The type of the activations.
         reduction: How the losses of a batch become one.
         ema: The decay of an average of the parameters; None: no average.
@@ -179,7 +180,7 @@ def make_step(
         log = {
             "loss": loss,
             **norms(gradient, updates, params),
-            "metrics": {n: m.measure(outputs, targets, everything) for n, m in recipe.metrics.items()},
+            "metrics": {n: m.measure(outputs, batch.targets, everything) for n, m in recipe.metrics.items()},
         }
         new = TrainState(old.step + 1, merge(params, frozen), state, optimizer, average)
         if recipe.skip:
@@ -197,7 +198,12 @@ def prepare_batch(recipe: Recipe, step: Array, inputs: Array, targets: Array, ke
     own = name_key(key, "model")
     if recipe.augment is None:
         return Batch(recipe.prepare(inputs), targets, own)
-    augmented = recipe.augment(name_key(key, "augment"), inputs.astype(jnp.float32))
+    given: Any = inputs.astype(jnp.float32)
+    if targets.ndim == inputs.ndim == 4:  # pictures, which move alike
+        given = Paired(given, targets.astype(jnp.float32))
+    augmented = recipe.augment(name_key(key, "augment"), given)
+    if isinstance(augmented, Paired):
+        return Batch(recipe.prepare(augmented.inputs), augmented.targets, own)
     if isinstance(augmented, Mixed):
         return Batch(recipe.prepare(augmented.inputs), targets, own, augmented.partner, augmented.share)
     return Batch(recipe.prepare(augmented), targets, own)

@@ -64,23 +64,23 @@ def load_weights(file: str | Path, params: Any, state: Any) -> tuple[Params, Sta
         WeightsError: The file is no safetensors file, or differs from the model; every missing, extra and
             misshaped tensor is listed. No tensor is read before all agree.
     """
-    tree = from_paths(load_part(file, params, state))
+    tree = from_paths(load_part(file, paths({"params": params, "state": state})))
     return tree.get("params", {}), tree.get("state", {})
 
 
 def load_part(
-    file: str | Path, params: Any, state: Any, left_out: Callable[[str], bool] = lambda name: False
+    file: str | Path, leaves: Mapping[str, Any], left_out: Callable[[str], bool] = lambda name: False
 ) -> dict[str, np.ndarray]:
     """As `load_weights`, by name: without those tensors of the model and the file that are left out.
 
     Args:
-        file, params, state: As of `load_weights`.
-        left_out: Of a tensor's name, ``params/<path>`` or ``state/<path>``.
+        file: As of `load_weights`.
+        leaves: What the model has, as arrays or shapes by name: ``params/<path>``, ``state/<path>``.
+        left_out: Of a tensor's name.
 
     Raises:
         WeightsError: As `load_weights`, of the others.
     """
-    leaves = paths({"params": params, "state": state})
     wanted = {name: _form(leaf) for name, leaf in leaves.items() if not left_out(name)}
     with open_tensors(file) as tensors:
         _compare(file, tensors, wanted, left_out)

@@ -17,8 +17,6 @@ from fnn.experiment import read
 from fnn.training import RunFolder, Stopped
 from fnn.training.weights import read_metadata
 
-pytestmark = pytest.mark.usefixtures("compiled_once")
-
 CONFIG = """\
 data: {source: {synthetic: {shape: [3, 3, 3], classes: 3, size: 40, seed: 5}}}
 model: [flatten, {dense: {features: 4, name: stem}}, batch_norm, relu, {dense: {features: 3, name: head}}]

@@ -23,8 +23,9 @@ from fnn.commands.onnx_model import OnnxError
 from fnn.commands.output import OutputError
 from fnn.experiment.saved import read_saved
 from fnn.models.catalog import ARCHITECTURES
+from fnn.models.exchange import to_foreign
 from fnn.training.weights import WeightsError, save_weights
-from tests.commands.tiny_network import ARCHITECTURE, tensors, tinynet, torch_network
+from tests.commands.tiny_network import ARCHITECTURE, DEEP, tensors, tinynet, tinyres, torch_network
 
 PICTURES = np.random.default_rng(2).integers(0, 256, (3, 6, 6, 3)).astype(np.uint8)
 ROWS = np.random.default_rng(3).standard_normal((4, 7), np.float32)
@@ -36,6 +37,8 @@ def here(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     fnn.register(tinynet)
     monkeypatch.setitem(ARCHITECTURES, "tinynet", ARCHITECTURE)
+    fnn.register(tinyres)
+    monkeypatch.setitem(ARCHITECTURES, "tinyres", DEEP)
     save_file(tensors(), "theirs.safetensors")
     (tmp_path / "names.txt").write_text("\n".join("abcde"))
     import_weights(
@@ -68,6 +71,27 @@ def test_weights_go_back_as_they_came():
         np.testing.assert_array_equal(back[name], tensor, err_msg=name)
     with safe_open("model.torchvision.safetensors", "numpy") as opened:
         assert json.loads(opened.metadata()["classes"]) == list("abcde")
+
+
+def test_scanned_blocks_are_taken_and_given_one_by_one():
+    shapes = jax.eval_shape(tinyres(5).init, jax.random.key(0), PICTURES[:1] / np.float32(255))
+    rng = np.random.default_rng(0)
+    params, state = jax.tree.map(lambda leaf: rng.normal(size=leaf.shape).astype(np.float32), shapes)
+    theirs = to_foreign(DEEP.namings["torchvision"], params, state)
+    save_file(theirs, "deep.safetensors")
+    for form, arguments in (("plain", []), ("scanned", ["scan=true"])):
+        import_weights("tinyres", Path("deep.safetensors"), Path(f"{form}.safetensors"), arguments)
+        export(Path(f"{form}.safetensors"), "safetensors", Path(f"{form}.out"))
+        back = load_file(f"{form}.out")
+        assert back.keys() == theirs.keys()
+        for name, tensor in theirs.items():
+            np.testing.assert_array_equal(back[name], tensor, err_msg=name)
+    assert read_saved("scanned.safetensors").config == {"tinyres": {"classes": 5, "scan": True}}
+    stack = load_file("scanned.safetensors")["params/layer1/blocks1-3/layer/body/conv2/kernel"]
+    np.testing.assert_array_equal(stack[2], params["layer1"]["block3"]["body"]["conv2"]["kernel"])
+    np.testing.assert_array_equal(
+        load_file("plain.safetensors")["params/layer1/block3/body/conv2/kernel"], stack[2]
+    )
 
 
 @pytest.mark.oracle

@@ -94,6 +94,13 @@ def test_arguments_of_the_network_are_given_behind():
     assert read_saved("out.safetensors").config == {"tinynet": {"classes": 5, "width": 3}}
 
 
+def test_what_a_network_was_wrapped_in_does_not_matter():
+    save_file({f"module.{name}": tensor for name, tensor in tensors().items()}, "wrapped.safetensors")
+    import_weights("tinynet", Path("wrapped.safetensors"), Path("out.safetensors"))
+    bias = read_saved("out.safetensors").params["head"]["bias"]
+    np.testing.assert_array_equal(bias, tensors()["classifier.bias"])
+
+
 def test_classes_get_their_names(here):
     (here / "pets.txt").write_text("a cat\na dog\ncow\nhen\npig\n")
     done = import_weights("tinynet", kept(), Path("out.safetensors"), classes=Path("pets.txt"))

@@ -22,8 +22,6 @@ from fnn.training.checkpoint import CheckpointError
 from fnn.training.folder import FolderError
 from fnn.training.weights import WeightsError
 
-pytestmark = pytest.mark.usefixtures("compiled_once")
-
 CONFIGS = Path(fnn.__file__).parents[1] / "configs"
 EPOCH, EPOCHS = 6, 3  # 26 rows are 6 whole batches of 4; 2 rows are left out
 TIMES = {"seconds", "examples_per_second"}
@@ -178,8 +176,8 @@ SETTINGS = {
     "accumulate": {"train": {"accumulate": 3, "log_every": "1 epoch"}},
 }
 CASES = [(optimizer, "scan") for optimizer in OPTIMIZERS]
-CASES += [(optimizer, "accumulate") for optimizer in (*IN_CONFIGS, "lookahead", "muon", "sam")]
-CASES += [(optimizer, setting) for optimizer in ("rmsprop", "schedule_free_adamw") for setting in SETTINGS]
+CASES += [(optimizer, "accumulate") for optimizer in ("lookahead", "muon", "sam")]
+CASES += [("schedule_free_adamw", setting) for setting in SETTINGS]
 
 
 @pytest.mark.slow
@@ -189,7 +187,7 @@ def test_every_optimiser_and_setting_is_the_same_to_the_bit(optimizer, setting, 
     sections = {**EVERYTHING, "optimizer": OPTIMIZERS[optimizer], **SETTINGS[setting]}
     if setting == "scan":
         sections["model"] = [{"conv": {"features": 2, "kernel": 3}}, "relu", *EVERYTHING["model"]]
-    equal_in_pieces(experiment(**sections), [7, 4], monkeypatch)
+    equal_in_pieces(experiment(**sections), [7], monkeypatch)
 
 
 # ---------------------------------------------------------------- what is killed, and where

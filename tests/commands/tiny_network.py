@@ -11,6 +11,7 @@ import fnn
 from fnn.data import Preprocessing
 from fnn.layer import Layer
 from fnn.models.architecture import Architecture
+from fnn.models.catalog import ARCHITECTURES
 from fnn.models.exchange import Naming
 
 NAMING = Naming(
@@ -32,6 +33,15 @@ def tinynet(classes: int = 1000, *, width: int = 4) -> Layer:
         fnn.serial(**features, pool=fnn.max_pool(3, 1, "SAME"), flatten=fnn.flatten, head=fnn.dense(classes)),
         kind="tinynet",
     )
+
+
+def tinyres(classes: int = 1000, *, scan: bool = False) -> Layer:
+    """A residual network of three blocks, in torchvision's names."""
+    return replace(fnn.resnet([3], classes=classes, width=2, scan=scan), kind="tinyres")
+
+
+DEEP = Architecture(ARCHITECTURE.preprocessing, ARCHITECTURES["resnet18"].namings)
+"""What is known of `tinyres`."""
 
 
 def tensors(classes: int = 5, width: int = 4) -> dict[str, np.ndarray]:

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image, ImageCms
 
 from fnn.data import DataError, Preprocessing
-from fnn.data.pictures import FORMATS, MOST_PIXELS, SUFFIXES, read_picture
+from fnn.data.pictures import FORMATS, MOST_PIXELS, SUFFIXES, load_picture, read_picture
 
 RNG = np.random.default_rng(0)
 COLOUR = RNG.integers(0, 256, (5, 7, 3), np.uint8)
@@ -320,6 +320,72 @@ def test_numbers_of_no_known_range_are_refused_and_not_clipped(saved, values, me
 def test_the_number_of_channels_is_1_or_3(saved):
     with pytest.raises(ValueError, match="expected 1 or 3 channels, got 4"):
         read_picture(saved(COLOUR), 4)
+
+
+# ---------------------------------------------------------------- as a picture of Pillow's
+
+
+@pytest.mark.parametrize(
+    ("mode", "expected"),
+    [
+        ("1", "L"),
+        ("L", "L"),
+        ("LA", "LA"),
+        ("P", "RGB"),
+        ("RGB", "RGB"),
+        ("RGBA", "RGBA"),
+        ("CMYK", "RGB"),
+        ("I;16", "L"),
+    ],
+)
+def test_a_loaded_picture_is_grey_or_colour_with_or_without_alpha(saved, mode, expected):
+    rgba = Image.fromarray(np.dstack([COLOUR, GREY]))
+    source = rgba if mode.endswith("A") else Image.fromarray(COLOUR)
+    picture = Image.fromarray(DEEP) if mode == "I;16" else source.convert(mode)
+    file = saved(picture, "a.tif" if mode == "CMYK" else "a.png")
+    loaded = load_picture(file)
+    assert loaded.mode == expected
+    assert loaded.info == {}
+    plain = np.asarray(loaded.convert("RGB"))
+    if not expected.endswith("A"):
+        np.testing.assert_array_equal(plain, read_picture(file, 3))
+    else:
+        np.testing.assert_array_equal(np.asarray(loaded), np.asarray(picture.convert(expected)))
+
+
+def test_one_grey_of_16_bits_may_stand_for_transparent_in_a_loaded_picture(tmp_path):
+    clear = int(DEEP[0, 0])
+    (tmp_path / "a.png").write_bytes(png(DEEP, 0, (b"tRNS", struct.pack(">H", clear))))
+    expected = np.dstack([DEEP >> 8, np.where(clear == DEEP, 0, 255)])
+    np.testing.assert_array_equal(np.asarray(load_picture(tmp_path / "a.png")), expected)
+
+
+def test_a_loaded_picture_says_what_stays_true_of_it(saved):
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    exif = Image.Exif()
+    exif[0x0112], exif[0x010F] = 6, "a camera"
+    for name in ("a.jpg", "a.png", "a.tif", "a.webp"):
+        loaded = load_picture(saved(COLOUR, name, exif=exif, icc_profile=profile, dpi=(72, 72)))
+        assert loaded.size == (5, 7), "it is turned"
+        assert set(loaded.info) == {"exif", "icc_profile"}
+        assert loaded.info["icc_profile"] == profile
+        kept = Image.Exif()
+        kept.load(loaded.info["exif"])
+        assert dict(kept) == {0x010F: "a camera"}
+    assert "icc_profile" not in load_picture(saved(GREY, icc_profile=profile)).info, "grey has no red"
+
+
+def test_a_loaded_picture_with_damaged_exif_has_none(saved):
+    file = saved(COLOUR, exif=b"Exif\0\0" + b"no TIFF header, and not even one of the right length")
+    loaded = load_picture(file)
+    np.testing.assert_array_equal(np.asarray(loaded), COLOUR)
+    assert loaded.info == {}
+
+
+def test_what_cannot_be_loaded_is_told_as_of_what_cannot_be_read(tmp_path):
+    (tmp_path / "a.png").write_bytes(b"no picture at all")
+    with pytest.raises(DataError, match=r"a\.png: expected a picture .*found bytes"):
+        load_picture(tmp_path / "a.png")
 
 
 # ---------------------------------------------------------------- all together

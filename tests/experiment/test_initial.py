@@ -12,6 +12,7 @@ import fnn
 from fnn.choices import ConfigError
 from fnn.experiment.initial import read_initial
 from fnn.experiment.schema import InitSection
+from fnn.models.blocks import stage
 from fnn.training import save_weights
 
 X = jax.ShapeDtypeStruct((1, 4), np.float32)
@@ -122,3 +123,78 @@ def test_what_is_no_weights_file_is_refused(file, tmp_path):
     assert "found none" in str(refused(tmp_path / "nothing"))
     (tmp_path / "folder").mkdir()
     assert "expected a run that has ended" in str(refused(tmp_path / "folder"))
+
+
+def staged(scan, n=3, classes=3):
+    return fnn.serial(body=stage([fnn.dense(4)] * n, scan=scan), head=fnn.dense(classes))
+
+
+@pytest.fixture
+def files(tmp_path):
+    """The weights of the same three blocks, one by one and stacked: the files and what is in them."""
+    params, _ = staged(scan=False).init(jax.random.key(7), X)
+    blocks = [params["body"][f"block{i}"] for i in (1, 2, 3)]
+    stack = {name: np.stack([block[name] + i for i, block in enumerate(blocks)]) for name in blocks[0]}
+    apart = {f"block{i + 1}": {name: stack[name][i] for name in stack} for i in range(3)}
+    found = {}
+    for scan, body in ((False, apart), (True, {"blocks1-3": {"layer": stack}})):
+        tree = params | {"body": body}
+        path = tmp_path / f"{scan}.safetensors"
+        path.write_bytes(save_weights(tree, {}, {}))
+        found[scan] = path, fnn.paths({"params": tree})
+    return found
+
+
+def same(found, wanted):
+    assert list(found) == list(wanted)
+    for path, leaf in wanted.items():
+        np.testing.assert_array_equal(found[path], leaf, err_msg=path)
+
+
+@pytest.mark.parametrize("scan", [False, True])
+def test_scanned_blocks_begin_with_those_of_a_file_that_has_them_one_by_one_and_back(files, scan):
+    path, _ = files[not scan]
+    _, wanted = files[scan]
+    same(begin(path, layer=staged(scan)).arrays, wanted)
+    found = begin(path, ["head/*"], staged(scan, classes=7))
+    assert found.new == ("head/bias", "head/kernel")
+    same(found.arrays, {name: leaf for name, leaf in wanted.items() if "head" not in name})
+
+
+def test_blocks_of_either_kind_may_be_made_anew(files):
+    (apart, in_apart), (stacked, in_stack) = files[False], files[True]
+    found = begin(apart, ["body/blocks1-3/layer/bias"], staged(scan=True))
+    assert found.new == ("body/blocks1-3/layer/bias",)
+    same(
+        found.arrays, {name: leaf for name, leaf in in_stack.items() if name.count("/") < 4 or "ker" in name}
+    )
+    found = begin(stacked, ["body/block2/*"], staged(scan=False))
+    assert found.new == ("body/block2/bias", "body/block2/kernel")
+    same(found.arrays, {name: leaf for name, leaf in in_apart.items() if "block2" not in name})
+
+
+def test_another_number_of_blocks_or_classes_is_told(files):
+    path, _ = files[False]
+    assert str(refused(path, layer=staged(scan=True, n=4))) == (
+        f"init_from.path: {path} does not fit the model: "
+        "missing params/body/block4/bias; missing params/body/block4/kernel"
+    )
+    told = str(refused(path, layer=staged(scan=True, classes=7)))
+    assert told.endswith('init_from.replace: ["head/*"] makes that anew')
+    told = str(refused(files[True][0], layer=staged(scan=True, n=2)))
+    assert "missing params/body/block2/kernel; unknown params/body/blocks1-3/layer/bias" in told
+
+
+@pytest.mark.parametrize(
+    "scan, pattern, theirs, ours",
+    [
+        (True, "body/block2/bias", "body/block2/bias", "body/blocks1-3/layer/bias"),
+        (False, "body/blocks*/bias", "body/blocks1-3/layer/bias", "body/block1/bias"),
+    ],
+)
+def test_a_pattern_for_the_files_blocks_alone_is_refused(files, scan, pattern, theirs, ours):
+    path, _ = files[not scan]
+    assert str(refused(path, [pattern], staged(scan))) == (
+        f"init_from.replace: covers {theirs} of {path}, which the model stacks otherwise: "
+        f"expected a pattern for the model's own paths, such as {ours}"
+    )

@@ -72,6 +72,17 @@ def test_weights_of_a_model_without_normalisation_get_none(weights):
     np.testing.assert_array_equal(made(PICTURES), PICTURES)
 
 
+def test_pictures_whose_targets_are_pictures_go_from_0_to_1_unless_it_is_said(weights):
+    data = Dataset(Split(PICTURES, PICTURES.repeat(2, 1).repeat(2, 2)), scale=2)
+    made = make_normalizer(experiment(), data)
+    np.testing.assert_allclose(made(PICTURES), PICTURES / 255, rtol=1e-6)
+    fitted = make_normalizer(experiment("fit"), data)
+    np.testing.assert_allclose(fitted.mean, PICTURES.mean((0, 1, 2)), rtol=1e-6)
+    assert make_normalizer(experiment(False), data) is None
+    of_weights = make_normalizer(experiment(True, weights(preprocess=IMAGENET | {"bgr": False})), data)
+    np.testing.assert_allclose(of_weights.mean, IMAGENET["mean"])
+
+
 def test_what_weights_say_is_written_into_the_config_to_the_bit(weights):
     begun = experiment(True, weights(normalize={"mean": [0.1, 0.2, 0.3], "std": [0.7, 1 / 3, 1e-3]}))
     made = make_normalizer(begun, data_of(PICTURES))

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-KILLS = 24
+KILLS = 16
 
 
 @pytest.mark.slow

@@ -16,6 +16,7 @@ from typing import Any, Literal, NoReturn
 from unittest import mock
 
 import jax
+from PIL import Image
 
 from fnn import cli
 from fnn.choices import ConfigError
@@ -25,7 +26,7 @@ from fnn.layer import Layer, map_layers
 from fnn.training import initial_state, make_step
 from fnn.trees import count
 from tests.fuzz.strategies import Example
-from tests.fuzz.trees import CONFIGS, TABLE
+from tests.fuzz.trees import CONFIGS, PICTURES, TABLE
 
 LIMIT = 30.0
 """Seconds of a processor for one example, and ten times as many by the clock; longer is a hang."""
@@ -88,12 +89,21 @@ def check(example: Example, folder: Path, train: bool = False) -> Outcome:
     config.write_bytes(example.text)
     if not (folder / TABLE).exists():
         shutil.copy(CONFIGS / TABLE, folder)
+        _draw(folder / PICTURES)
     try:
         with traced_only():
             return _typed(example, config)
     except _Traced as end:
         shutil.rmtree(folder / "out", ignore_errors=True)
         return _typed(example, config) if train and end.small else Outcome("traced")
+
+
+def _draw(folder: Path) -> None:
+    """Two pictures to learn from."""
+    folder.mkdir()
+    for i in range(2):
+        picture = Image.radial_gradient("L").resize((48, 48)).rotate(90 * i, translate=(9, 5))
+        picture.convert("RGB").save(folder / f"{i}.png")
 
 
 def _typed(example: Example, config: Path) -> Outcome:

@@ -19,8 +19,8 @@ from tests.fuzz.choices import JUNK, NUMBERS, TEXTS, choice, layers, names, opti
 
 CONFIGS = Path(fnn.__file__).parents[1] / "configs"
 STARTS = Path(__file__).parent / "starts"
-TABLE = "goals_2013_2017.csv"
-"""Lies beside every config that is checked."""
+TABLE, PICTURES = "goals_2013_2017.csv", "pictures"
+"""They lie beside every config that is checked: a table, and a folder of two pictures of 48 x 48."""
 
 Tree = Any
 Place = tuple[Any, ...]
@@ -35,6 +35,8 @@ def starts() -> list[Tree]:
         source = tree["data"]["source"]
         if source == "mnist":
             tree["data"]["source"] = {"synthetic": {"shape": [28, 28, 1], "size": 16}}
+        elif "super_resolution" in source:
+            source["super_resolution"] |= {"path": PICTURES, "test": PICTURES, "tile": 48}
         tree["train"] |= {"epochs": 1, "batch_size": 8 if source != "digits" else 128}
     return [*found, *(document.read(file).tree for file in sorted(STARTS.glob("*.yaml")))]
 

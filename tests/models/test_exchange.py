@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 import fnn
-from fnn.models.exchange import ExchangeError, Naming, from_foreign, to_foreign
+from fnn.models.catalog import ARCHITECTURES
+from fnn.models.exchange import ExchangeError, Naming, from_foreign, nearest_naming, to_foreign, unwrapped
 
 MODEL = fnn.serial(
     stem=fnn.conv(4, (3, 2), padding="VALID"),
@@ -99,3 +100,63 @@ def test_half_precision_becomes_float32():
     tensors = {"kernel": np.ones((2, 3), np.float16)}
     params, _ = from_foreign(Naming(rules=(("weight", "kernel"),)), tensors, {"kernel": np.ones((3, 2))}, {})
     assert params["kernel"].dtype == np.float32
+
+
+SCANNED = {
+    "resnet50": lambda **how: fnn.resnet([3, 2, 1], classes=3, width=4, bottleneck=True, **how),
+    "convnext_tiny": lambda **how: fnn.convnext([2, 3], [4, 8], classes=3, **how),
+    "mixer_s16": lambda **how: fnn.mlp_mixer(3, 8, patch=4, size=16, classes=3, **how),
+}
+
+
+@pytest.mark.usefixtures("quick_compiler")
+@pytest.mark.parametrize("name", SCANNED)
+def test_scanned_blocks_answer_as_one_by_one(name):
+    """Each takes a place of its own in the stack, in the order of the blocks."""
+    x = np.random.default_rng(2).standard_normal((2, 16, 16, 3), np.float32)
+    rng = np.random.default_rng(3)
+    plain, scanned = SCANNED[name](), SCANNED[name](scan=True)
+    shapes = jax.eval_shape(plain.init, jax.random.key(0), x)
+    drawn = jax.tree.map(lambda leaf: rng.uniform(0.1, 1.0, leaf.shape).astype(np.float32), shapes)
+    stacks = jax.eval_shape(scanned.init, jax.random.key(0), x)
+    wanted = jax.jit(plain.apply)(*drawn, x)[0]
+    assert np.any(wanted)
+    for library, naming in ARCHITECTURES[name].namings.items():
+        tensors = to_foreign(naming, *drawn)
+        assert nearest_naming({library: naming, "ours": Naming()}, tensors, *stacks) == library
+        params, state = from_foreign(naming, tensors, *stacks)
+        assert jax.tree.map(np.shape, (params, state)) == jax.tree.map(np.shape, stacks)
+        got = jax.jit(scanned.apply)(params, state, x)[0]
+        np.testing.assert_allclose(got, wanted, rtol=1e-6, err_msg=library)
+        back = to_foreign(naming, params, state)
+        assert list(back) == list(tensors)
+        for key, tensor in tensors.items():
+            np.testing.assert_array_equal(back[key], tensor, err_msg=key)
+
+
+def test_of_scanned_blocks_the_one_that_does_not_fit_is_named():
+    model = SCANNED["resnet50"](scan=True)
+    naming = ARCHITECTURES["resnet50"].namings["torchvision"]
+    stacks = jax.eval_shape(model.init, jax.random.key(0), X)
+    tensors = to_foreign(naming, *jax.tree.map(lambda leaf: np.ones(leaf.shape, np.float32), stacks))
+    tensors["layer1.2.bn1.weight"] = np.ones(5, np.float32)
+    with pytest.raises(
+        ExchangeError, match=r"model: layer1.2.bn1.weight: expected the shape \[4\], got \[5\]$"
+    ):
+        from_foreign(naming, tensors, *stacks)
+
+
+@pytest.mark.parametrize(
+    "names, bare",
+    [
+        (["module.a", "module.b"], ["a", "b"]),
+        (["_orig_mod.module.a"], ["a"]),
+        (["module.model.a", "module.b"], ["model.a", "b"]),  # no wrapper of both
+        (["model.a", "head"], ["model.a", "head"]),
+        (["modules.a"], ["modules.a"]),
+        ([], []),
+    ],
+)
+def test_what_a_network_was_wrapped_in_is_taken_off(names, bare):
+    tensors = {name: np.full(1, i) for i, name in enumerate(names)}
+    assert list(unwrapped(tensors).items()) == list(zip(bare, tensors.values(), strict=True))

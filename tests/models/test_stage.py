@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import fnn
-from fnn.models.blocks import stage
+from fnn.models.blocks import regrouped, stage
 
 KEY = jax.random.key(0)
 X = np.random.default_rng(0).standard_normal((4, 16, 16, 3), np.float32)
@@ -96,3 +96,44 @@ def test_recomputed_blocks_are_checkpointed():
         params, _ = jax.eval_shape(model.init, KEY, np.zeros((1, 4), np.float32))
         text = str(jax.make_jaxpr(lambda p: model.apply(p, {}, jnp.zeros((1, 4)))[0])(params))  # noqa: B023
         assert len(re.findall(r"checkpoint\[|remat\d*\[", text)) == regions
+
+
+def shape_of(*shape, dtype=np.float32):
+    return jax.ShapeDtypeStruct(shape, dtype)
+
+
+def test_shapes_are_regrouped_as_arrays_are():
+    apart = {f"a/block{i}/k": np.full((2, 3), i, np.int8) for i in range(1, 12)} | {"b": np.ones(())}
+    names = ["a/blocks1-2/layer/k", "a/blocks4-11/layer/k", "b"]
+    arrays = regrouped(apart, names)
+    assert list(arrays) == ["a/block3/k", "a/blocks1-2/layer/k", "a/blocks4-11/layer/k", "b"]
+    np.testing.assert_array_equal(arrays[names[1]][:, 0, 0], range(4, 12))
+    shapes = {path: shape_of(*leaf.shape, dtype=leaf.dtype) for path, leaf in apart.items()}
+    assert regrouped(shapes, names) == {
+        path: shape_of(*leaf.shape, dtype=leaf.dtype) for path, leaf in arrays.items()
+    }
+    assert regrouped(regrouped(shapes, names), ()) == shapes
+    assert regrouped(regrouped(shapes, names), names) == regrouped(shapes, names)
+    other = regrouped(regrouped(shapes, names), ["a/blocks1-3/layer/k"])
+    assert other["a/blocks1-3/layer/k"] == shape_of(3, 2, 3, dtype=np.int8)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "blocks1-3/layer/k",  # of which one is of another shape
+        "blocks4-5/layer/k",  # of another dtype
+        "blocks5-6/layer/k",  # is not there
+        "blocks1-999999999999999999999/layer/k",
+        "blocks5-4/layer/k",
+    ],
+)
+def test_what_cannot_be_stacked_stays_as_it_is(name):
+    apart = {f"block{i}/k": shape_of(2) for i in (1, 2)} | {"block3/k": shape_of(3), "block4/k": shape_of(2)}
+    apart |= {"block5/k": shape_of(2, dtype=np.int8)}
+    assert regrouped(apart, [name]) == apart
+
+
+@pytest.mark.parametrize("path", ["blocks1-4/layer/k", "myblocks1-3/layer/k", "blocks1-3/k"])
+def test_what_only_looks_like_a_stack_stays_as_it_is(path):
+    assert regrouped({path: shape_of(3, 2)}, ()) == {path: shape_of(3, 2)}

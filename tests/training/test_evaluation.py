@@ -11,7 +11,7 @@ import pytest
 import fnn
 from fnn.data import Split
 from fnn.losses import cross_entropy, l2_penalty, squared_error
-from fnn.metrics import accuracy, confusion, mae, r2, rmse
+from fnn.metrics import accuracy, confusion, mae, psnr, r2, rmse
 from fnn.training import Recipe, evaluate, predict
 
 N = 23
@@ -125,3 +125,29 @@ def test_predictions_in_bfloat16_come_back_in_float32(classifier):
     wide = predict(made, params, state, INPUTS)
     np.testing.assert_allclose(outputs, wide, rtol=0.05, atol=0.05)
     assert np.any(outputs != wide)
+
+
+def test_a_part_of_several_shapes_is_measured_picture_by_picture():
+    """As all of its pictures are: those of one shape in batches, padding not counted."""
+    sizes = {(4, 5): 3, (7, 3): 1, (2, 2): 2}
+    small = [RNG.integers(0, 256, (n, *size, 1)).astype(np.uint8) for size, n in sizes.items()]
+    part = tuple(Split(x, RNG.integers(0, 256, (len(x), 2 * x.shape[1], 2 * x.shape[2], 1))) for x in small)
+
+    def ratios(outputs, targets, mask):
+        return psnr(1).measure(outputs, jnp.asarray(targets, jnp.float32) / 255, mask)
+
+    made = recipe(
+        fnn.upsample(2),
+        lambda outputs, targets: squared_error(outputs, targets.astype(jnp.float32) / 255),
+        {"psnr": psnr(1)._replace(measure=ratios)},
+        normalize=lambda x: x / 255,
+    )
+    errors, decibels = [], []
+    for split in part:
+        for x, y in zip(split.inputs, split.targets, strict=True):
+            error = (x.repeat(2, 0).repeat(2, 1).astype(np.float64) - y)[..., 0]
+            errors.append(np.mean((error / 255) ** 2))
+            decibels.append(10 * np.log10(255**2 / np.mean(error[1:-1, 1:-1] ** 2)))
+    wanted = {"loss": np.mean(errors), "psnr": np.mean(decibels)}
+    for batch_size in (2, 256):
+        assert evaluate(made, {}, {}, part, batch_size) == pytest.approx(wanted, rel=1e-5)

@@ -9,9 +9,9 @@ import optax
 import pytest
 
 import fnn
-from fnn.data import Mixed
-from fnn.losses import cross_entropy, hinge, l2_penalty
-from fnn.metrics import accuracy
+from fnn.data import Mixed, Paired
+from fnn.losses import cross_entropy, hinge, l2_penalty, squared_error
+from fnn.metrics import accuracy, mae
 from fnn.training import Recipe, initial_state, make_step
 from fnn.training.step import losses, objective, prepare_batch
 
@@ -399,3 +399,58 @@ def test_the_optimiser_gets_the_loss_its_gradient_and_the_function():
         for path, leaf in leaves(asked[name]).items():
             np.testing.assert_allclose(leaf, gradient[path], rtol=1e-3, atol=1e-6, err_msg=f"{name} {path}")
     assert float(log["update_norm"]) == 0.0
+
+
+# ---------------------------------------------------------------- pairs of pictures
+
+SMALL = RNG.integers(0, 256, (4, 3, 3, 1)).astype(np.uint8)
+LARGE = RNG.integers(0, 256, (4, 6, 6, 1)).astype(np.uint8)
+
+
+def cutting(key, pair):
+    assert isinstance(pair, Paired)
+    assert {images.dtype for images in pair} == {jnp.dtype("float32")}
+    return Paired(pair.inputs[:, 1:], pair.targets[:, 2:])
+
+
+def test_pictures_with_pictures_as_targets_are_augmented_together():
+    made = recipe(augment=cutting, normalize=lambda x: x / 255, dtype=jnp.bfloat16)
+    batch = prepare_batch(made, jnp.int32(0), jnp.asarray(SMALL), jnp.asarray(LARGE), KEY)
+    np.testing.assert_array_equal(batch.targets, LARGE[:, 2:].astype(np.float32))
+    assert batch.targets.dtype == jnp.float32
+    np.testing.assert_allclose(batch.inputs.astype(np.float32), SMALL[:, 1:] / 255, rtol=0.01)
+    assert batch.inputs.dtype == jnp.bfloat16
+    plain = prepare_batch(recipe(), jnp.int32(0), jnp.asarray(SMALL), jnp.asarray(LARGE), KEY)
+    np.testing.assert_array_equal(plain.targets, LARGE)
+
+
+@pytest.mark.parametrize("targets", [TARGETS[:4], LARGE[:, 0, 0]])
+def test_other_targets_are_left_alone(targets):
+    def augment(key, images):
+        assert not isinstance(images, Paired)
+        return images + 1
+
+    batch = prepare_batch(
+        recipe(augment=augment), jnp.int32(0), jnp.asarray(SMALL), jnp.asarray(targets), KEY
+    )
+    np.testing.assert_array_equal(batch.targets, targets)
+    np.testing.assert_allclose(batch.inputs, (SMALL.astype(np.float32) - 7) / 4)
+
+
+def test_a_step_of_pairs_learns_from_and_measures_what_was_cut():
+    model = fnn.serial(fnn.upsample(2), fnn.conv(1, 1))
+    made = recipe(
+        model=model,
+        augment=cutting,
+        loss=squared_error,
+        penalty=no_penalty,
+        metrics={"mae": mae()},
+        normalize=lambda x: x / 255,
+    )
+    state = initial_state(made, jax.random.key(0), SMALL)
+    _, log = jax.jit(make_step(made))(state, SMALL, LARGE, KEY)
+    kernel, bias = (float(np.squeeze(state.params["conv1"][name])) for name in ("kernel", "bias"))
+    outputs = kernel * SMALL[:, 1:].repeat(2, 1).repeat(2, 2) / 255 + bias
+    error = outputs - LARGE[:, 2:]
+    assert float(log["loss"]) == pytest.approx(np.mean(error**2), rel=1e-5)
+    assert made.metrics["mae"].value(log["metrics"]["mae"]) == pytest.approx(np.abs(error).mean(), rel=1e-5)

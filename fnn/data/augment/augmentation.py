@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -31,8 +31,40 @@ class Mixed(NamedTuple):
     share: Array
 
 
-Augmentation = Callable[[Array, Array], Array | Mixed]
-"""``(key, images) -> images``, or what is `Mixed` of them."""
+class Paired(NamedTuple):
+    """What an augmentation is given and gives where targets are pictures, too: both change alike.
+
+    Attributes:
+        inputs: ``(n, h, w, c)``.
+        targets: ``(n, h s, w s, d)``, of the same places, ``s`` times as large.
+    """
+
+    inputs: Array
+    targets: Array
+
+
+Augmentation = Callable[[Array, Any], Any]
+"""``(key, images) -> images``, or what is `Mixed` of them; or ``(key, paired) -> paired``."""
+
+
+def moving(augment: Callable[[Array, Array], Array]) -> Augmentation:
+    """An augmentation that moves pixels whatever the size of images, for pairs as well.
+
+    Example:
+        >>> import jax, jax.numpy as jnp
+        >>> from fnn.data import Paired
+        >>> mirrored = moving(lambda key, images: images[:, ::-1])
+        >>> pair = mirrored(jax.random.key(0), Paired(jnp.ones((1, 2, 2, 1)), jnp.ones((1, 6, 6, 1))))
+        >>> pair.targets.shape
+        (1, 6, 6, 1)
+    """
+
+    def both(key: Array, images: Array | Paired) -> Array | Paired:
+        if isinstance(images, Paired):
+            return Paired(augment(key, images.inputs), augment(key, images.targets))
+        return augment(key, images)
+
+    return both
 
 
 def compose(augmentations: Sequence[Augmentation]) -> Augmentation:
@@ -82,7 +114,8 @@ def one_of(augmentations: Sequence[Augmentation], weights: Sequence[float] | Non
         weights: How often each is chosen, in proportion; by default all are as often.
 
     Raises:
-        ValueError: There is none, or the weights are not as many, negative, infinite or all 0.
+        ValueError: There is none, or the weights are not as many, negative, infinite or all 0; when called,
+            they give images of different sizes.
 
     Example:
         >>> import jax, jax.numpy as jnp
@@ -105,7 +138,11 @@ def one_of(augmentations: Sequence[Augmentation], weights: Sequence[float] | Non
     def augment(key: Array, images: Array) -> Array | Mixed:
         chosen = draw_choice(jax.random.fold_in(key, 0), chances)
         key = jax.random.fold_in(key, 1)
-        mixes = any(isinstance(jax.eval_shape(branch, key, images), Mixed) for branch in branches)
+        given = [jax.eval_shape(branch, key, images) for branch in branches]
+        shapes = [each.inputs.shape if isinstance(each, Mixed | Paired) else each.shape for each in given]
+        if len(set(shapes)) > 1:
+            raise ValueError(f"one_of: expected augmentations that give images of one size, got {shapes}")
+        mixes = any(isinstance(each, Mixed) for each in given)
         found: Array | Mixed = jax.lax.switch(
             chosen, [_lifted(branch) if mixes else branch for branch in branches], key, images
         )

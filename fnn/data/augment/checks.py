@@ -10,6 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from fnn.data.augment.augmentation import Paired
+
 
 def whole(name: str, argument: str, value: Any) -> int:
     """A whole number of at least 0.
@@ -77,6 +79,7 @@ def pictures(name: str, images: Array, *, floating: bool = False, colored: bool 
     Raises:
         ValueError: They are not of that rank, dtype or number of channels.
     """
+    refuse_pairs(name, images)
     images = jnp.asarray(images)
     if images.ndim != 4:
         raise ValueError(
@@ -87,6 +90,19 @@ def pictures(name: str, images: Array, *, floating: bool = False, colored: bool 
     if colored and images.shape[3] not in (1, 3):
         raise ValueError(f"{name}: expected images of 1 or 3 channels, got the shape {images.shape}")
     return images
+
+
+def refuse_pairs(name: str, images: Array | Paired) -> None:
+    """Raise an error where targets are pictures, which would have to change alike.
+
+    Raises:
+        ValueError: They are.
+    """
+    if isinstance(images, Paired):
+        raise ValueError(
+            f"{name}: expected pictures whose targets are none, got pairs of pictures; "
+            "for these there are patch, rescale, flip and rot90"
+        )
 
 
 def need_floating(name: str, images: Array) -> None:

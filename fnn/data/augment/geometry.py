@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-from fnn.data.augment.augmentation import Augmentation
+from fnn.data.augment.augmentation import Augmentation, moving
 from fnn.data.augment.checks import pictures, whole, wide
 from fnn.registry import register
 
@@ -68,7 +68,7 @@ def _shift(name: str, pixels: int) -> Augmentation:
 
 @register(group="augment")
 def flip(probability: float = 0.5, axis: Literal["horizontal", "vertical"] = "horizontal") -> Augmentation:
-    """Mirror each image with this probability.
+    """Mirror each image with this probability; of a pair both alike.
 
     Args:
         probability: From 0 to 1.
@@ -86,7 +86,7 @@ def flip(probability: float = 0.5, axis: Literal["horizontal", "vertical"] = "ho
         images = pictures("flip", images)
         return mirror(images, jax.random.bernoulli(key, probability, (len(images),)), axis)
 
-    return augment
+    return moving(augment)
 
 
 @register(group="augment")

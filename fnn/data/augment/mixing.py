@@ -9,7 +9,7 @@ from jax import Array
 
 from fnn.data.augment.augmentation import Augmentation, Mixed
 from fnn.data.augment.boxes import inside
-from fnn.data.augment.checks import each, need_floating, pictures, positive, wide, within
+from fnn.data.augment.checks import each, need_floating, pictures, positive, refuse_pairs, wide, within
 from fnn.registry import register
 
 
@@ -43,6 +43,7 @@ def mixup(alpha: float = 0.2, probability: float = 1.0) -> Augmentation:
     shares = beta_quantiles(alpha)
 
     def augment(key: Array, inputs: Array) -> Mixed:
+        refuse_pairs("mixup", inputs)
         inputs = jnp.asarray(inputs)
         need_floating("mixup", inputs)
         of_partner, of_share = jax.random.split(key)
