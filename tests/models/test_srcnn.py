@@ -37,13 +37,13 @@ def test_refused_sizes(kernels, features):
 @pytest.mark.parametrize("skip", [False, True])
 @pytest.mark.parametrize("scale, channels", [(3, 1), (2, 3)])
 def test_a_step_is_pytorchs(scale, channels, skip):
-    from torch.nn import ReLU
+    nn = pytest.importorskip("torch").nn
 
     convs = {
         "conv1": biased_conv(channels, 8, 9),
-        "relu1": ReLU(),
+        "relu1": nn.ReLU(),
         "conv2": biased_conv(8, 4, 1),
-        "relu2": ReLU(),
+        "relu2": nn.ReLU(),
         "conv3": biased_conv(4, channels, 5),
     }
     net = seq(bicubic=bicubic(scale), **({"residual": residual(seq(**convs))} if skip else convs))

@@ -46,11 +46,11 @@ def test_refused_sizes(arguments, message):
 @pytest.mark.oracle
 @pytest.mark.parametrize("scale, channels", [(4, 1), (2, 3)])
 def test_a_step_is_pytorchs(scale, channels):
-    from torch.nn import ReLU
+    nn = pytest.importorskip("torch").nn
 
-    convs = {"conv1": biased_conv(channels, 4, 3), "relu1": ReLU()}
+    convs = {"conv1": biased_conv(channels, 4, 3), "relu1": nn.ReLU()}
     for i in (2, 3):
-        convs |= {f"conv{i}": biased_conv(4, 4, 3), f"relu{i}": ReLU()}
+        convs |= {f"conv{i}": biased_conv(4, 4, 3), f"relu{i}": nn.ReLU()}
     convs["conv4"] = biased_conv(4, channels, 3)
     net = seq(bicubic=bicubic(scale), residual=residual(seq(**convs)))
     model = fnn.vdsr(scale, channels=channels, depth=4, features=4)
