@@ -310,7 +310,9 @@ def _fingerprint(file: Path) -> dict[str, Any]:
 
 
 def _line(error: BaseException) -> str:
-    """The first line of an error; of one that the operating system told TensorStore, what it told."""
+    """The first line of an error; of one that the operating system told us or TensorStore, what it told."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
     number = re.search(r"os_error_code='(\d+)'", str(error))
     if number is not None:
         return os.strerror(int(number[1]))
