@@ -64,7 +64,9 @@ class Split:
     def rows(self, indices: np.ndarray) -> Split:
         """The examples at these indices, in their order."""
         inputs = self.inputs.rows(indices) if isinstance(self.inputs, OnDisk) else self.inputs[indices]
-        return Split(inputs, None if self.targets is None else self.targets[indices])
+        targets = None if self.targets is None else self.targets[indices]
+        names = None if self.names is None else tuple(self.names[i] for i in indices)
+        return Split(inputs, targets, names)
 
 
 Part = Split | tuple[Split, ...]
@@ -133,8 +135,8 @@ class Dataset:
 
         Raises:
             ValueError: The fraction is outside its range.
-            DataError: There is a validation part already, or there are too few examples (of
-                some class) for such a cut.
+            DataError: There is a validation part already, there are too few examples (of some class)
+                for such a cut, or they are tiles of pictures, of which whole ones are to be held out.
 
         Example:
             >>> from fnn.data import digits
@@ -148,6 +150,9 @@ class Dataset:
             return self
         if self.validation is not None:
             raise DataError("cannot hold out examples: the data set has a validation part of its own")
+        if self.scale is not None:
+            text = "tiles of one picture may overlap, and its source holds out whole pictures (validation)"
+            raise DataError(f"cannot hold out examples: {text}")
         from sklearn.model_selection import train_test_split
 
         n = len(self.train)

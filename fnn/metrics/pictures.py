@@ -21,7 +21,7 @@ def psnr(border: int = 0) -> Metric:
 
     It is ``10 log10(255² / MSE)`` of bytes: outputs and targets, ``(batch, h, w, c)`` from 0 to 1, are
     clipped and rounded as a file would have them. Of 3 channels the luma is compared, as papers do: Y of
-    BT.601, 16 to 235. Equal pictures have an infinite ratio.
+    BT.601, 16 to 235. Equal pictures have an infinite ratio, and so has any mean with them; a log says null.
 
     Args:
         border: Pixels at each side that are left out; papers leave out as many as the scale.

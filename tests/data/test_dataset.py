@@ -83,6 +83,20 @@ def test_a_second_cut_is_refused():
         data.hold_out(0.2, seed=0)
 
 
+def test_tiles_of_pictures_are_not_cut_into_parts():
+    """Of two that overlap one could be in each."""
+    tiles = Split(np.zeros((9, 2, 2, 1), np.uint8), np.zeros((9, 4, 4, 1), np.uint8))
+    message = r"tiles of one picture may overlap, and its source holds out whole pictures \(validation\)$"
+    with pytest.raises(DataError, match=f"^cannot hold out examples: {message}"):
+        Dataset(tiles, scale=2).hold_out(0.5, seed=0)
+    assert Dataset(tiles, scale=2).hold_out(0, seed=0).validation is None
+
+
+def test_rows_keep_their_targets_and_names():
+    part = Split(np.arange(3), np.arange(3) + 5, ("a", "b", "c")).rows(np.array([2, 0]))
+    assert (part.inputs.tolist(), part.targets.tolist(), part.names) == ([2, 0], [7, 5], ("c", "a"))
+
+
 def test_parts_that_do_not_fit_are_refused():
     x, y = np.zeros((4, 2), np.float32), np.zeros(4, np.int32)
     with pytest.raises(DataError, match="expected 4 targets, one an input, found 3"):
