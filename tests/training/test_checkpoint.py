@@ -177,7 +177,7 @@ def test_a_failure_after_the_rename_is_raised_too(tmp_path, monkeypatch):
     monkeypatch.setattr(Checkpoints, "_prune", full)
     checkpoints = Checkpoints(tmp_path / "checkpoints")
     checkpoints.save(1, arrays(), {})
-    with pytest.raises(CheckpointError, match="could not be saved: No space left on device$"):
+    with pytest.raises(CheckpointError, match=r"could not be saved: No space left on device$"):
         checkpoints.close()
 
 
