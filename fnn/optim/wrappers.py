@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import warnings
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -45,7 +46,9 @@ def forwarding(constructor: Callable[..., Any], *args: Any, **named: Any) -> Tra
         >>> print(wrapped.update(params, wrapped.init(params), params, value=1.0)[0]["kernel"])
         [-0.5 -0.5]
     """
-    made = constructor(*args, **named)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of optax to whoever writes its name in a program
+        made = constructor(*args, **named)
     takes = inspect.signature(made.update).parameters
     if any(p.kind is p.VAR_KEYWORD for p in takes.values()):
         return optax.GradientTransformationExtraArgs(made.init, made.update)

@@ -80,7 +80,7 @@ def test_it_is_the_network_of_the_paper(kind):
     else:
         net = network(2, 4, 16, 5, bottleneck)
         model = fnn.preact_resnet(20, 5, bottlenecks=True, width=4)
-    random_weights(net)
+    random_weights(net, seed=2)  # of 0 and 1 a gradient all but cancels, and what is left of it is rounding
     same_logits(Naming(), net, model, X)
     same_step(Naming(), net, model, X, np.array([1, 0, 4, 3]))
 
