@@ -47,9 +47,8 @@ def forwarding(constructor: Callable[..., Any], *args: Any, **named: Any) -> Tra
         [-0.5 -0.5]
     """
     with warnings.catch_warnings():
-        warnings.simplefilter(
-            "ignore", DeprecationWarning
-        )  # of optax to whoever writes its name in a program
+        # they are for whoever writes the name in a program
+        warnings.simplefilter("ignore", DeprecationWarning)
         made = constructor(*args, **named)
     takes = inspect.signature(made.update).parameters
     if any(p.kind is p.VAR_KEYWORD for p in takes.values()):
