@@ -3,13 +3,12 @@
 python -m benchmarks.upscaling [--model MODEL] [--megapixels 1]
 
 The photograph is one that comes with scikit-learn, scaled, with noise, from a PNG to a PNG. Without a model
-it is an ESPCN for scale 2 with drawn weights, which take as long as trained ones.
+it is the one for scale 2 that comes with fnn.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import subprocess
 import sys
@@ -18,8 +17,6 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 from PIL import Image
 
@@ -27,9 +24,8 @@ from fnn.commands.enlarging import enlarger
 from fnn.commands.picture_output import write_picture
 from fnn.commands.tiles import in_tiles
 from fnn.data.pictures import load_picture
-from fnn.experiment import build_model
 from fnn.experiment.saved import read_saved
-from fnn.training.weights import save_weights
+from fnn.pretrained import shipped
 
 LAUNCH = """
 import resource, subprocess, sys
@@ -49,23 +45,9 @@ def main() -> None:
     parser.add_argument("--megapixels", type=float, default=1.0, metavar="N", help="default: 1")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        model = options.model or make_model(Path(folder) / "model.safetensors")
+        model = options.model or shipped(2)
         for row in measure(model, draw(Path(folder) / "in.png", options.megapixels)):
             print(row, flush=True)
-
-
-def make_model(file: Path) -> Path:
-    """An ESPCN for luma and scale 2."""
-    config = {"espcn": {"scale": 2}}
-    params, state = build_model(config).init(jax.random.key(0), jnp.zeros((1, 17, 17, 1)))
-    metadata = {
-        "config": json.dumps({"model": config}),
-        "input": "[17, 17, 1]",
-        "normalize": '{"mean": [0.0], "std": [255.0]}',
-        "scale": "2",
-    }
-    file.write_bytes(save_weights(params, state, metadata))
-    return file
 
 
 def draw(file: Path, megapixels: float) -> Path:

@@ -7,8 +7,8 @@ import re
 import pytest
 from PIL import Image
 
-from benchmarks.upscaling import draw, make_model, measure
-from fnn.experiment.saved import read_saved
+from benchmarks.upscaling import draw, measure
+from fnn.pretrained import shipped
 
 
 def test_the_photograph_is_the_same_every_time(tmp_path):
@@ -20,9 +20,7 @@ def test_the_photograph_is_the_same_every_time(tmp_path):
 
 @pytest.mark.slow
 def test_every_part_is_measured(tmp_path):
-    model = make_model(tmp_path / "model.safetensors")
-    assert read_saved(model).scale == 2
-    rows = measure(model, draw(tmp_path / "in.png", 0.01))
+    rows = measure(shipped(2), draw(tmp_path / "in.png", 0.01))
     assert rows[0] == "116 × 87 to 232 × 174, compiled before:"
     found = [re.match(r"  (.{12})  *([\d.]+) s by the clock, *([\d.]+) s of processors", row) for row in rows]
     names = ["reading", "enlarging", "writing", "all", "a tiny one", "the picture", "once more"]

@@ -21,7 +21,7 @@ from fnn.experiment.saved import read_saved
 from fnn.training import RunFolder, Stopped
 from fnn.training.weights import read_metadata
 
-pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("compiled_once")]
+pytestmark = pytest.mark.slow
 SIZES = {"train": [(16, 16)] * 4, "test": [(16, 16), (15, 19)]}
 
 

@@ -28,8 +28,6 @@ RNG = np.random.default_rng(0)
 PIXELS = RNG.integers(0, 256, (9, 14, 3), np.uint8)
 DEEP = RNG.integers(0, 65536, (9, 14), np.uint16)
 
-pytestmark = pytest.mark.usefixtures("compiled_once")
-
 
 @pytest.fixture(autouse=True)
 def here(tmp_path, monkeypatch):
