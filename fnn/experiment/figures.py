@@ -41,19 +41,22 @@ def build_loss(choice: Any) -> Loss:
 def build_metrics(choices: list[Any] | None, dataset: Dataset) -> dict[str, Metric]:
     """Metrics by name, of choices, or those that are usual for such data.
 
+    Where the data have a scale, a metric leaves out a border of so many pixels unless its choice says another.
+
     Raises:
         ConfigError: A metric or an argument is unknown or refused, or one is there twice.
     """
-    if choices is None and dataset.scale is not None:
-        choices = [{"psnr": {"border": dataset.scale}}]
-    elif choices is None:
-        choices = list(default_metrics(dataset.classes is not None))
+    if choices is None:
+        choices = ["psnr"] if dataset.scale else list(default_metrics(dataset.classes is not None))
     metrics: dict[str, Metric] = {}
     for i, choice in enumerate(choices):
         name, arguments, path = read_choice(choice, ("metrics", i))
         if name in metrics:
             raise ConfigError(path, f"{name} is there already, and a log has one figure of a name")
-        metrics[name] = call(find(name, registry["metric"], "metric", path), name, arguments, path, plain)
+        metric = find(name, registry["metric"], "metric", path)
+        if dataset.scale and "border" in inspect.signature(metric).parameters:
+            metric = functools.wraps(metric)(functools.partial(metric, border=dataset.scale))
+        metrics[name] = call(metric, name, arguments, path, plain)
     return metrics
 
 

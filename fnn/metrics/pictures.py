@@ -24,7 +24,8 @@ def psnr(border: int = 0) -> Metric:
     BT.601, 16 to 235. Equal pictures have an infinite ratio, and so has any mean with them; a log says null.
 
     Args:
-        border: Pixels at each side that are left out; papers leave out as many as the scale.
+        border: Pixels at each side that are left out; papers leave out as many as the scale, and so does a
+            config that names no border.
 
     Raises:
         ValueError: ``border`` is below 0; when measured, outputs and targets are no pictures of one shape, or
@@ -56,7 +57,8 @@ def ssim(border: int = 0) -> Metric:
     `psnr`.
 
     Args:
-        border: Pixels at each side that are left out; papers leave out as many as the scale.
+        border: Pixels at each side that are left out; papers leave out as many as the scale, and so does a
+            config that names no border.
 
     Raises:
         ValueError: ``border`` is below 0; when measured, outputs and targets are no pictures of one shape, or

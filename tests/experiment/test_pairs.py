@@ -64,8 +64,9 @@ def test_targets_go_from_0_to_1_for_the_loss_and_every_metric():
     np.testing.assert_allclose(made.normalizer(np.uint8([[0], [51], [255]])), [[0], [0.2], [1]], rtol=1e-6)
 
 
-def test_the_usual_metric_is_psnr_without_a_border_of_the_scale():
-    made = parts()
+@pytest.mark.parametrize("config", [{}, {"metrics": ["psnr"]}, {"metrics": [{"psnr": {"border": 2}}]}])
+def test_the_usual_metric_is_psnr_without_a_border_of_the_scale(config):
+    made = parts(**config)
     assert list(made.metrics) == ["psnr"]
     outputs, targets, mask = batch(made)
     inner = np.s_[:, 2:-2, 2:-2]
