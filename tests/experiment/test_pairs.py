@@ -133,11 +133,11 @@ WANTED = "expected 11 x 11 pixels or more to compare, got "
         ),
         ({"model": DENSE}, f"model.1: {SMALL_DENSE}(1, 63); of pictures of 9 x 7 of the test part"),
         (
-            {"augment": [{"patch": 5}], "metrics": ["psnr", "ssim"]},
+            {"augment": [{"patch": 5}], "metrics": ["psnr", {"ssim": 0}]},
             f"metrics.1: does not fit pictures of 5 x 5 as data.augment gives them: ssim: {WANTED}(10, 10)",
         ),
         (
-            {"metrics": ["psnr", {"ssim": 2}]},
+            {"metrics": ["psnr", "ssim"]},
             f"metrics.1: does not fit the model's output and the targets: ssim: {WANTED}(8, 8)",
         ),
         (
@@ -171,4 +171,4 @@ def test_each_part_of_several_sizes_is_checked():
     for name in ("test", "validation"):
         own = Dataset(DATA.train, scale=2, **{name: (pictures(1, 9, 9), pictures(1, 5, 40))})
         message = f"metrics.0: does not fit pictures of 5 x 40 of the {name} part: ssim: {WANTED}(10, 80)"
-        assert refused(own, metrics=["ssim"]) == message
+        assert refused(own, metrics=[{"ssim": 0}]) == message
