@@ -124,7 +124,7 @@ def upscale(
                 failed += result.error is not None
                 if result.error is not None:
                     bar.say(f"error: {one_line(result.error)}")
-                elif result.flattened and source.is_dir():
+                elif result.lost and source.is_dir():
                     bar.say(one_line(str(result)))
                 elif not source.is_dir():
                     print(one_line(str(result)))

@@ -39,23 +39,20 @@ class Upscaled:
     Attributes:
         job: Its files.
         before, after: Width and height.
-        flattened: Whether what was transparent lies on white now.
+        lost: What of the source is not in the target.
         error: Why there is none; None: there is.
     """
 
     job: Job
     before: tuple[int, int] = (0, 0)
     after: tuple[int, int] = (0, 0)
-    flattened: bool = False
+    lost: tuple[str, ...] = ()
     error: str | None = None
 
     def __str__(self) -> str:
         sizes = (f"({width} × {height})" for width, height in (self.before, self.after))
         source, target = (f"{file} {size}" for file, size in zip(self.job, sizes, strict=True))
-        note = (
-            f"; on white, as {format_of(self.job.target).name} has no transparency" if self.flattened else ""
-        )
-        return f"{source} -> {target}{note}"
+        return "; ".join([f"{source} -> {target}", *self.lost])
 
 
 def jobs_of(source: Path, target: Path, overwrite: bool = False) -> list[Job]:
@@ -170,13 +167,16 @@ def upscale(
 
 def _upscaled(way: Enlarger, job: Job) -> Upscaled:
     picture = load_picture(job.source)
+    frames = picture.info.pop("frames", 1)
+    lost = [f"the first of its {frames} pictures"] if frames > 1 else []
     facts: dict[str, bytes] = {str(name): value for name, value in picture.info.items()}
     before = picture.size
     width, height = after = (way.scale * picture.width, way.scale * picture.height)
     check_size(job.target, width, height)
-    flattened = False
-    if picture.mode.endswith("A") and not format_of(job.target).alpha:
-        flattened = picture.getextrema()[-1] != (255, 255)
+    kind = format_of(job.target)
+    if picture.mode.endswith("A") and not kind.alpha:
+        if picture.getextrema()[-1] != (255, 255):
+            lost.append(f"on white, as {kind.name} has no transparency")
         picture = on_white(picture)
     large = in_tiles(picture, way.scale, way.enlarge, way.reach)
     try:
@@ -184,4 +184,4 @@ def _upscaled(way: Enlarger, job: Job) -> Upscaled:
     except OSError as error:
         raise OutputError(f"{job.target.parent}: cannot be made: {error.strerror or error}") from None
     write_picture(job.target, large, **facts)
-    return Upscaled(job, before, after, flattened)
+    return Upscaled(job, before, after, tuple(lost))

@@ -81,8 +81,8 @@ def load_picture(path: FilePath) -> Picture:
 
     It is what `read_picture` reads, but grey stays grey, colour colour, and what is transparent transparent,
     with its colours as they are stored. Its ``info`` holds what may be saved with a picture that is made of
-    it, and nothing else: ``icc_profile``, if that is one of grey or of red, green and blue as the picture is,
-    and ``exif``, without orientation, size and preview.
+    it, ``icc_profile``, if that is one of grey or of red, green and blue as the picture is, and ``exif``,
+    without orientation, size and preview; and ``frames``, how many pictures the file holds, if several.
 
     Raises:
         DataError: As `read_picture`.
@@ -103,6 +103,9 @@ def load_picture(path: FilePath) -> Picture:
         plain.info = {"exif": exif} if exif else {}
         if profile and profile[16:20] == (b"GRAY" if grey else b"RGB "):  # where it says what it is of
             plain.info["icc_profile"] = profile
+        frames = getattr(stored, "n_frames", 1)
+        if frames > 1 and stored.format != "MPO":  # a JPEG with a preview of itself
+            plain.info["frames"] = frames
         return plain
 
 

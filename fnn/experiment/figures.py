@@ -41,7 +41,7 @@ def build_loss(choice: Any) -> Loss:
 def build_metrics(choices: list[Any] | None, dataset: Dataset) -> dict[str, Metric]:
     """Metrics by name, of choices, or those that are usual for such data.
 
-    Where the data have a scale, a metric leaves out a border of so many pixels unless its choice says another.
+    Where the data have a scale, a metric leaves out a border as wide unless its choice names one.
 
     Raises:
         ConfigError: A metric or an argument is unknown or refused, or one is there twice.

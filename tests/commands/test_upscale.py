@@ -144,6 +144,17 @@ def test_where_the_format_has_no_alpha_it_lies_on_white_and_that_is_told():
     assert str(result).endswith("-> two.bmp (28 × 18)"), "nothing was lost"
 
 
+@pytest.mark.parametrize("name", ["moving.gif", "pages.tif"])
+def test_of_several_pictures_in_a_file_the_first_is_taken_and_that_is_told(name):
+    first, second = Image.fromarray(PIXELS), Image.fromarray(255 - PIXELS)
+    write(name, first, save_all=True, append_images=[second])
+    (result,) = run(name, "out.png")
+    np.testing.assert_array_equal(
+        np.asarray(written("out.png")), twice(np.asarray(written(name).convert("RGB")))
+    )
+    assert str(result) == f"{name} (14 × 9) -> out.png (28 × 18); the first of its 2 pictures"
+
+
 @pytest.mark.parametrize("ending", ["jpg", "png", "tif", "webp"])
 def test_a_picture_is_turned_upright_and_says_no_more_that_it_is_not(ending):
     exif = Image.Exif()
