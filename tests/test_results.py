@@ -38,6 +38,13 @@ def test_test_accuracy(name, least):
     assert run.summary["test"]["accuracy"] >= least
 
 
+@pytest.mark.slow
+@pytest.mark.data
+def test_three_epochs_of_espcn_are_2_db_better_than_the_bicubic_kernel():
+    run = fnn.train(read(CONFIGS / "espcn_x2.yaml", ["train.epochs=3", "train.ema=0.98"]))
+    assert run.summary["test"]["psnr"] >= 33.65 + 2
+
+
 @pytest.fixture
 def squeezenet(tmp_path):
     """The weights that its authors published for Caffe, as a file of fnn."""
