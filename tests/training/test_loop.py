@@ -199,6 +199,7 @@ def outcome(validation=None, **changes):
     return fnn.digest(result.train_state, {}), untimed
 
 
+@pytest.mark.bits
 @pytest.mark.parametrize(
     ("mode", "validation", "calls"),
     [

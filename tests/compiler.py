@@ -1,0 +1,25 @@
+"""How much work XLA is asked for."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import jax
+
+FLAG = "jax_disable_most_optimizations"
+
+
+def always_quick() -> None:
+    """From now on, in commands that a test starts as well, programs are compiled soon, and take what they do."""
+    os.environ[FLAG.upper()] = "1"
+    jax.config.update(FLAG, True)
+
+
+@contextmanager
+def quick() -> Iterator[None]:
+    """Inside, programs are compiled soon, whatever they then take."""
+    jax.config.update(FLAG, True)
+    yield
+    jax.config.update(FLAG, os.environ.get(FLAG.upper()) == "1")
