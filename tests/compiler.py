@@ -12,7 +12,7 @@ FLAG = "jax_disable_most_optimizations"
 
 
 def always_quick() -> None:
-    """From now on, in commands that a test starts as well, programs are compiled soon, and take what they do."""
+    """From now on programs are compiled soon, whatever they take; in commands that tests start, too."""
     os.environ[FLAG.upper()] = "1"
     jax.config.update(FLAG, True)
 
