@@ -87,18 +87,22 @@ def _check_options(out: Path | None, overwrite: bool, resume: bool, fork: bool) 
 
 def evaluate(
     run: Annotated[Path, typer.Argument(help="a run's folder", show_default=False)],
+    overrides: Overrides = None,
     split: Annotated[str, typer.Option(metavar="PART", help="train, validation or test")] = "test",
     json: Json = False,
     modules: Import = None,
 ) -> None:
-    """Evaluate a run's model on a part of its data."""
+    """Evaluate a run's model on a part of its data, or of others.
+
+    data.source.super_resolution.test=FOLDER measures other pictures, metrics=[psnr, ssim] other figures.
+    """
     from fnn.commands.console import figures
     from fnn.commands.evaluate import evaluate_run
     from fnn.training.folder import to_json
 
     with clear_errors():
         import_modules(modules)
-        found = evaluate_run(run, split)
+        found = evaluate_run(run, split, overrides or [])
     print(to_json(found, indent=2) if json else f"{split} {figures(found)}")
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,15 +23,17 @@ from fnn.training.snapshot import below, put
 PARTS = ("train", "validation", "test")
 
 
-def evaluate_run(folder: Path, part: str = "test") -> dict[str, Any]:
+def evaluate_run(folder: Path, part: str = "test", overrides: Sequence[str] = ()) -> dict[str, Any]:
     """Loss and metrics of a run's model, to the last digit as the run itself measured them.
 
     Args:
         folder: The run's. If it has not ended, its newest sound checkpoint is evaluated.
         part: Of the data set of its config: ``train``, ``validation`` or ``test``.
+        overrides: Of its config, as ``dotted.key=value``, for other data or metrics. Examples are normalised
+            as the run's own are.
 
     Raises:
-        ConfigError: The folder holds no run, or its data set has no such part.
+        ConfigError: The folder holds no run, its data set has no such part, or an override is refused.
         WeightsError: The weights are damaged, or of another model.
         CheckpointError: No checkpoint is sound.
     """
@@ -37,9 +41,11 @@ def evaluate_run(folder: Path, part: str = "test") -> dict[str, Any]:
         raise ConfigError((), f"expected one of the parts {', '.join(PARTS)}, got {part!r}")
     if not (folder / CONFIG).is_file():
         raise ConfigError((), f"{folder} holds no run: expected {CONFIG} in it")
-    experiment = read(folder / CONFIG)
+    experiment = read(folder / CONFIG, overrides)
     prepare(experiment.train.execution)
     parts = build(experiment)
+    if overrides:
+        parts = replace(parts, normalizer=build(read(folder / CONFIG)).normalizer)
     found: Part | None = getattr(parts.dataset, part)
     if found is None or (isinstance(found, Split) and found.targets is None):
         raise ConfigError((), f"{folder}: its data set has no {part} part")

@@ -36,6 +36,16 @@ def test_the_figures_are_those_of_the_run_to_the_last_digit(run):
     assert set(evaluate_run(run.folder, "train")) == {"loss", "accuracy"}
 
 
+def test_other_data_and_metrics_can_be_asked_for_and_are_normalised_as_the_runs(run):
+    figures = evaluate_run(run.folder, overrides=["metrics=[accuracy, top_k]", "data.validation=0.4"])
+    assert {name: figures[name] for name in ("loss", "accuracy")} == run.summary["test"]
+    assert figures["top_k"] > figures["accuracy"]
+    with pytest.raises(ConfigError, match=r"metrics.0: unknown metric 'acuracy'; nearest: accuracy"):
+        evaluate_run(run.folder, overrides=["metrics=[acuracy]"])
+    with pytest.raises(WeightsError, match=r"model\.safetensors"):
+        evaluate_run(run.folder, overrides=["model.1.dense=17"])
+
+
 def test_a_run_that_was_stopped_is_evaluated_at_its_newest_checkpoint(run, tmp_path):
     asked = iter([False, False, False])
 
