@@ -12,7 +12,6 @@ import jax
 import pytest
 
 from fnn.registry import registry
-from tests.compiler import always_quick, quick
 
 TESTS = Path(__file__).parent
 if "PYTEST_XDIST_WORKER" not in os.environ:  # the workers inherit it
@@ -56,8 +55,9 @@ def precision() -> Iterator[None]:
 @pytest.fixture(scope="module")
 def quick_compiler() -> Iterator[None]:
     """For modules that compile much and run each program once, on a few numbers."""
-    with quick():
-        yield
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
     jax.clear_caches()  # another module's bits are those of the usual compiler
 
 
@@ -69,15 +69,6 @@ def registered() -> Iterator[None]:
     for group, items in before.items():
         registry[group].clear()
         registry[group].update(items)
-
-
-def pytest_configure(config: pytest.Config) -> None:
-    """The fast tests run most programs once, on a few numbers, and compiling takes longer than that by far.
-
-    Where others are chosen, such as those of the mark ``bits``, the usual compiler makes them.
-    """
-    if config.option.markexpr == "not slow":
-        always_quick()
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

@@ -320,7 +320,6 @@ def pooled_in_order(model, params, x):
     return x
 
 
-@pytest.mark.bits
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
 @pytest.mark.parametrize("pool", [fnn.max_pool(2), fnn.max_pool(3, 2, "SAME")], ids=["apart", "overlapping"])
 def test_max_pooling_first_changes_no_bit_and_no_gradient(dtype, pool):

@@ -23,6 +23,8 @@ from fnn.optim import build, evaluation_params
 from fnn.optim.catalog import REFUSED, schedules, transformations
 from fnn.optim.clock import STEPS
 
+# Each of some 200 small programs runs twice: compiling them well would take most of the time.
+FAST = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
 RUN = {"total_steps": 100, "steps_per_epoch": 20}
 
 
@@ -57,7 +59,7 @@ def run(transformation, params, steps, loss=loss, **extra):
     """Parameters and state after so many steps with all that a training step passes."""
     update = optax.with_extra_args_support(transformation).update
 
-    @jax.jit
+    @functools.partial(jax.jit, compiler_options=FAST)
     def step(params, state):
         value, grads = jax.value_and_grad(loss)(params)
         updates, state = update(grads, state, params, value=value, grad=grads, value_fn=loss, **extra)
@@ -207,7 +209,7 @@ def test_every_transformation_takes_two_steps_from_yaml(name, params):
         warnings.filterwarnings("ignore", ".*optimistic_adam.* is deprecated", DeprecationWarning)
         transformation = made(text_of(name), params).transformation
 
-    @functools.partial(jax.jit, donate_argnums=(0, 1))
+    @functools.partial(jax.jit, donate_argnums=(0, 1), compiler_options=FAST)
     def step(params, state):
         value, grads = jax.value_and_grad(loss)(params)
         updates, state = transformation.update(grads, state, params, value=value, grad=grads, value_fn=loss)
@@ -328,7 +330,7 @@ def test_adam_by_the_formula_of_its_paper(params):
 def test_weight_decay_covers_kernels_unless_its_mask_says_otherwise(text, covered, params):
     transformation = made(text, params).transformation
     still = jax.tree.map(jnp.zeros_like, params)  # without a gradient nothing but the decay moves a parameter
-    update = jax.jit(transformation.update)
+    update = jax.jit(transformation.update, compiler_options=FAST)
     updates, _ = update(still, transformation.init(params), params)
     for layer in params:
         for leaf in params[layer]:
@@ -369,7 +371,7 @@ def test_multi_transform_is_each_optimiser_on_its_part(params):
 def test_accumulate_makes_one_update_of_the_mean_gradient(params):
     optimizer = made("adam: 0.1", params, accumulate=3, clip=0.5)
     grads = [jax.tree.map(lambda p, f=f: f * jnp.ones_like(p), params) for f in (1.0, -4.0, 9.0)]
-    update = jax.jit(optimizer.transformation.update)
+    update = jax.jit(optimizer.transformation.update, compiler_options=FAST)
     state = optimizer.transformation.init(params)
     for i, grad in enumerate(grads):
         updates, state = update(grad, state, params, value=jnp.float32(1))

@@ -89,7 +89,6 @@ def test_a_layer_that_fails_for_one_example_is_named_with_its_index(tmp_path, mo
     assert "→ log1" in text
 
 
-@pytest.mark.bits
 def test_the_state_before_the_step_is_that_of_the_run_to_the_bit(tmp_path, monkeypatch):
     """Replayed from two steps before, it is the one that the run itself saved."""
     model = [{"dense": 4}, "batch_norm", "relu", {"dropout": 0.5}, {"dense": 2}]

@@ -53,7 +53,6 @@ def run(pictures, tmp_path_factory):
     return fnn.train(experiment(pictures, True), folder=lambda: RunFolder.create(folder, "run"))
 
 
-@pytest.mark.bits
 def test_it_is_the_same_run_as_in_memory(pictures, run):
     assert run.summary["test"]["accuracy"] == 1.0
     assert read(run.folder / "config.yaml").train.execution.mode == "step"
@@ -62,7 +61,6 @@ def test_it_is_the_same_run_as_in_memory(pictures, run):
         assert same.summary[name] == run.summary[name]
 
 
-@pytest.mark.bits
 def test_a_run_that_is_stopped_within_an_epoch_is_resumed_to_the_same_bits(pictures, run, tmp_path):
     def folder():
         return RunFolder.create(tmp_path / "cut", "run")

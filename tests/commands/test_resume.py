@@ -135,7 +135,6 @@ FAST = {
 }
 
 
-@pytest.mark.bits
 @pytest.mark.filterwarnings("ignore:precision is bfloat16")
 @pytest.mark.parametrize("sections, stops", FAST.values(), ids=FAST)
 def test_a_run_in_pieces_is_the_same_to_the_bit(sections, stops, monkeypatch):

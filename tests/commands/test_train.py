@@ -203,7 +203,6 @@ def test_the_resolved_config_says_everything_and_where_it_comes_from(base):
     assert resolved.train.epochs == 2
 
 
-@pytest.mark.bits
 def test_training_from_the_resolved_config_is_the_same_run_to_the_bit(base, tmp_path):
     experiment = read(base.folder / "config.yaml")
     again = fnn.train(experiment, folder=into(tmp_path / "again"))

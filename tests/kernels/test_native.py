@@ -94,7 +94,6 @@ def test_transposed_and_sliced_inputs():
     np.testing.assert_allclose(kernels.conv(noncontiguous, KERNEL, SPEC), wanted, atol=1e-4)
 
 
-@pytest.mark.bits
 def test_the_pieces_decide_the_bits_and_the_threads_do_not():
     f = lambda k: jax.grad(lambda k: jnp.sin(kernels.conv(X, k, SPEC)).sum())(k)  # noqa: E731
     with kernels.use(threads=2):

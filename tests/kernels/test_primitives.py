@@ -199,7 +199,6 @@ def test_the_transposed_convolution(case, form):
     check(kernels.conv_input(y, kernel, spec), wanted)
 
 
-@pytest.mark.bits
 @pytest.mark.skipif(not loader.available(), reason=loader.reason())
 def test_the_bits_do_not_depend_on_the_loop():
     """A step in a loop of one program or of another gives the same bits, where the kernel is native."""

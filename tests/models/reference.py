@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import functools
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from importlib.util import find_spec
 from typing import Any
 
@@ -16,7 +17,6 @@ import pytest
 import fnn
 from fnn.layer import Layer
 from fnn.models.exchange import Naming, from_foreign, to_foreign
-from tests.compiler import quick
 from tests.models.torch_blocks import function
 
 KEY = jax.random.key(0)
@@ -116,7 +116,7 @@ def same_logits(naming: Naming, net: Any, model: Layer, x: np.ndarray) -> None:
     import torch
 
     params, state = taken(naming, net, model, x)
-    with quick():
+    with _compiled_soon():
         y, _ = jax.jit(model.apply)(params, state, x)
     with torch.no_grad():
         near("logits", y, net.eval()(_picture(x)))
@@ -156,7 +156,7 @@ def _same_step(
         return ours(logits).mean(), (logits, state)
 
     step = jax.jit(jax.value_and_grad(loss, has_aux=True))
-    with quick():
+    with _compiled_soon():
         (value, (logits, state)), gradients = step(params, state, x)
     net = net.double().train()
     given = net(_picture(x).double())
@@ -188,6 +188,14 @@ def _near_gradients(got: Any, wanted: Any) -> None:
             near(f"the gradient of {path}", slope, wanted[path])
         else:
             assert np.abs(slope).max() < 1e-6 * largest, path
+
+
+@contextmanager
+def _compiled_soon() -> Iterator[None]:
+    """Each program here runs once, on small pictures."""
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
 
 
 def _picture(x: np.ndarray) -> Any:

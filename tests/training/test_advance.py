@@ -58,7 +58,6 @@ def test_each_step_takes_its_rows_and_has_its_log(mode):
             assert isinstance(log[path], (np.ndarray, np.generic)), "a log is on the host"
 
 
-@pytest.mark.bits
 @pytest.mark.parametrize("mode", ["scan", "step"])
 def test_calls_of_any_length_are_the_same_to_the_bit(mode):
     advance = compile_steps(mode, RECIPE, start(), ORDER, DATA, KEY)

@@ -57,7 +57,6 @@ def in_memory():
     return run(MEMORY, MEMORY)
 
 
-@pytest.mark.bits
 def test_a_set_on_disk_trains_to_the_bits_of_one_in_memory(in_memory):
     assert run(DISK, DISK, steps_per_call=7) == in_memory
 
@@ -68,7 +67,6 @@ def test_convolutions_of_a_set_on_disk_are_those_of_one_in_memory_to_the_bit():
     assert run(DISK, recipe=recipe) == run(MEMORY, recipe=recipe)
 
 
-@pytest.mark.bits
 def test_a_run_that_is_stopped_within_an_epoch_goes_on_to_the_same_bits(in_memory, tmp_path):
     asked = []
 
@@ -88,7 +86,6 @@ def test_a_run_that_is_stopped_within_an_epoch_goes_on_to_the_same_bits(in_memor
     assert records == [record for record in wanted if record["step"] > caught.value.step]
 
 
-@pytest.mark.bits
 def test_evaluation_and_outputs_are_the_same_to_the_bit():
     params, state = RECIPE.model.init(jax.random.key(0), jnp.zeros((1, 6, 6, 1)))
     for batch_size in (1, 20, 64):

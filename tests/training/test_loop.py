@@ -199,7 +199,6 @@ def outcome(validation=None, **changes):
     return fnn.digest(result.train_state, {}), untimed
 
 
-@pytest.mark.bits
 @pytest.mark.parametrize(
     ("mode", "validation", "calls"),
     [

@@ -233,7 +233,6 @@ def test_randomness_comes_from_the_key_and_the_steps_number_alone(noisy):
     assert loss(3, KEY) != loss(3, jax.random.key(8))
 
 
-@pytest.mark.bits
 def test_a_run_can_go_on_from_any_state_to_the_bit(noisy):
     states, _ = run(noisy, 4)
     again, _ = run(noisy, 2, state=states[2])

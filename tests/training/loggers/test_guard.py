@@ -148,7 +148,6 @@ def test_a_logger_that_fails_is_one_warning_and_is_not_called_again(call, heard)
     assert broken.calls == last.calls[:heard]
 
 
-@pytest.mark.bits
 def test_those_that_fail_in_every_call_change_no_bit_of_a_run(registered, experiment):
     plain = fnn.train(experiment())
     for name, call in zip(registered, CALLS, strict=True):
