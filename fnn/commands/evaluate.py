@@ -41,11 +41,11 @@ def evaluate_run(folder: Path, part: str = "test", overrides: Sequence[str] = ()
         raise ConfigError((), f"expected one of the parts {', '.join(PARTS)}, got {part!r}")
     if not (folder / CONFIG).is_file():
         raise ConfigError((), f"{folder} holds no run: expected {CONFIG} in it")
-    experiment = read(folder / CONFIG, overrides)
+    own, experiment = read(folder / CONFIG), read(folder / CONFIG, overrides)
     prepare(experiment.train.execution)
     parts = build(experiment)
-    if overrides:
-        parts = replace(parts, normalizer=build(read(folder / CONFIG)).normalizer)
+    if experiment.data != own.data:
+        parts = replace(parts, normalizer=build(own).normalizer)
     found: Part | None = getattr(parts.dataset, part)
     if found is None or (isinstance(found, Split) and found.targets is None):
         raise ConfigError((), f"{folder}: its data set has no {part} part")
