@@ -15,6 +15,7 @@ from fnn.commands.execution import prepare
 from fnn.commands.fitting import make_recipe
 from fnn.data import Part, Split
 from fnn.experiment import Parts, build, read
+from fnn.experiment.normalization import as_trained
 from fnn.layer import Params, State, name_key
 from fnn.training import Checkpoints, Recipe, evaluate, initial_state, load_weights
 from fnn.training.folder import CHECKPOINTS, CONFIG, WEIGHTS
@@ -30,7 +31,7 @@ def evaluate_run(folder: Path, part: str = "test", overrides: Sequence[str] = ()
         folder: The run's. If it has not ended, its newest sound checkpoint is evaluated.
         part: Of the data set of its config: ``train``, ``validation`` or ``test``.
         overrides: Of its config, as ``dotted.key=value``, for other data or metrics. Examples are normalised
-            as the run's own are.
+            as the run's own are, which need not be there any more if the run has ended.
 
     Raises:
         ConfigError: The folder holds no run, its data set has no such part, or an override is refused.
@@ -45,7 +46,9 @@ def evaluate_run(folder: Path, part: str = "test", overrides: Sequence[str] = ()
     prepare(experiment.train.execution)
     parts = build(experiment)
     if experiment.data != own.data:
-        parts = replace(parts, normalizer=build(own).normalizer)
+        weights = folder / WEIGHTS
+        normalizer = as_trained(weights, parts.dataset) if weights.exists() else build(own).normalizer
+        parts = replace(parts, normalizer=normalizer)
     found: Part | None = getattr(parts.dataset, part)
     if found is None or (isinstance(found, Split) and found.targets is None):
         raise ConfigError((), f"{folder}: its data set has no {part} part")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 
@@ -35,8 +36,30 @@ def make_normalizer(experiment: Experiment, dataset: Dataset) -> Normalizer | No
         return None
     if choice == "fit":
         return fit_normalizer(dataset.train.inputs)
-    found = _of_weights(experiment, dataset) if choice == "weights" else _of_numbers(choice)
-    return _fitting(found, dataset)
+    return _of_init_from(experiment, dataset) if choice == "weights" else _of_numbers(choice, dataset)
+
+
+def as_trained(file: Path, dataset: Dataset) -> Normalizer:
+    """What the model of a weights file expects to be done to the examples of a data set.
+
+    Raises:
+        WeightsError: The file cannot be read, or does not say so.
+        ConfigError: It does not fit the data.
+    """
+    preprocessing, normalizer = normalization_of(file)
+    if normalizer is None:
+        normalizer = Normalizer(np.zeros(1, np.float32), np.ones(1, np.float32))
+    if preprocessing is None:
+        return _fitting(normalizer, dataset)
+    own = dataset.preprocessing
+    if own is None and not _pictures(dataset):
+        raise ConfigError(
+            PATH, f"{file} is of a model of pictures, and the data are none: expected fit, false or numbers"
+        )
+    unit = 1.0 if own is None else own.white / 255
+    mean, std = (np.asarray(values * unit, np.float32) for values in (normalizer.mean, normalizer.std))
+    bgr = preprocessing.bgr != (own is not None and own.bgr)
+    return _fitting(Normalizer(mean, std, bgr), dataset)
 
 
 def in_numbers(experiment: Experiment, normalizer: Normalizer | None) -> Experiment:
@@ -69,36 +92,18 @@ def in_words(normalizer: Normalizer | None) -> str:
     return f"mean {mean}, standard deviation {std}{' of blue, green, red' if normalizer.bgr else ''}"
 
 
-def _of_numbers(section: NormalizeSection) -> Normalizer:
+def _of_numbers(section: NormalizeSection, dataset: Dataset) -> Normalizer:
     mean, std = (np.asarray(values, np.float32) for values in (section.mean, section.std))
-    return Normalizer(mean, std, section.bgr)
+    return _fitting(Normalizer(mean, std, section.bgr), dataset)
 
 
-def _of_weights(experiment: Experiment, dataset: Dataset) -> Normalizer:
-    """As the weights expect it, in the units of the data."""
+def _of_init_from(experiment: Experiment, dataset: Dataset) -> Normalizer:
     if experiment.init_from.path is None:
         raise ConfigError(PATH, "weights: needs init_from, the weights to begin with")
     try:
-        file = weights_file(experiment.init_from.path)
-        preprocessing, normalizer = normalization_of(file)
+        return as_trained(weights_file(experiment.init_from.path), dataset)
     except WeightsError as error:
         raise ConfigError(("init_from", "path"), str(error)) from None
-    if normalizer is None:
-        return Normalizer(np.zeros(1, np.float32), np.ones(1, np.float32))
-    if preprocessing is None:
-        return normalizer
-    own = dataset.preprocessing
-    if own is None and not _pictures(dataset):
-        raise ConfigError(
-            PATH, f"{file} is of a model of pictures, and the data are none: expected fit, false or numbers"
-        )
-    unit = 1.0 if own is None else own.white / 255
-    return replace(
-        normalizer,
-        mean=np.asarray(normalizer.mean * unit, np.float32),
-        std=np.asarray(normalizer.std * unit, np.float32),
-        bgr=preprocessing.bgr != (own is not None and own.bgr),
-    )
 
 
 def _fitting(found: Normalizer, dataset: Dataset) -> Normalizer:

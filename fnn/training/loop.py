@@ -129,7 +129,8 @@ def fit(
                 meter.tell(started + seconds)
             if steps_per_call is None:
                 count = max(1, min(GROWTH * count, int(CALL / seconds * done)))
-            better = _validate(recipe, train_state, dataset.validation, meter, on_log, selection)
+            with meter.apart():
+                better = _validate(recipe, train_state, dataset.validation, meter, on_log, selection)
             if not watched and meter.step >= begun + plan.steps_per_epoch:
                 watched = watching.enter_context(watch_retraces())
             keeper.after(train_state, meter, selection, better)

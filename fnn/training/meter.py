@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -44,7 +45,7 @@ class Progress:
         step, steps: Done, and in all.
         epoch, epochs: The running one, from 1, and how many there are.
         figures: The means since the last logged point: loss, metrics.
-        examples_per_second: Since the last report.
+        examples_per_second: Since the last report, less what evaluation took.
     """
 
     step: int
@@ -99,6 +100,14 @@ class Meter:
     def seconds(self) -> float:
         """Since the run began, less what lay between its parts."""
         return time.perf_counter() - self.begin
+
+    @contextmanager
+    def apart(self) -> Iterator[None]:
+        """What happens in here is none of the steps' time, of which the examples a second are told."""
+        begin = time.perf_counter()
+        yield
+        gone = time.perf_counter() - begin
+        self.reported, self.logged = self.reported + gone, self.logged + gone
 
     def info(self) -> dict[str, Any]:
         """What a checkpoint notes of it, beside the arrays."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import numpy as np
 import pytest
 
 import fnn
@@ -44,6 +45,27 @@ def test_other_data_and_metrics_can_be_asked_for_and_are_normalised_as_the_runs(
         evaluate_run(run.folder, overrides=["metrics=[acuracy]"])
     with pytest.raises(WeightsError, match=r"model\.safetensors"):
         evaluate_run(run.folder, overrides=["model.1.dense=17"])
+
+
+def test_other_data_need_no_more_of_the_run_than_its_folder(tmp_path):
+    rng = np.random.default_rng(0)
+    own, other = ({"x": rng.normal(5, scale, size=(40, 3)), "y": np.arange(40) % 2} for scale in (1, 9))
+    for name, arrays in (("own", own), ("other", other)):
+        arrays = {k: v.astype(np.float32) if k == "x" else v for k, v in arrays.items()}
+        np.savez(tmp_path / f"{name}.npz", **arrays, x_test=arrays["x"], y_test=arrays["y"])
+    made = check(
+        {
+            "data": {"source": {"arrays": {"path": str(tmp_path / "own.npz")}}},
+            "model": [{"dense": 2}],
+            "train": {"epochs": 1, "batch_size": 8},
+        }
+    )
+    layer = fnn.train(made, folder=lambda: RunFolder.create(tmp_path / "run", "own")).params["dense1"]
+    (tmp_path / "own.npz").unlink()
+    figures = evaluate_run(tmp_path / "run", overrides=[f"data.source.arrays.path={tmp_path / 'other.npz'}"])
+    x = (other["x"] - own["x"].mean(0)) / own["x"].std(0)
+    answers = np.argmax(x @ np.asarray(layer["kernel"]) + np.asarray(layer["bias"]), axis=1)
+    assert figures["accuracy"] == pytest.approx(np.mean(answers == other["y"]))
 
 
 def test_a_run_that_was_stopped_is_evaluated_at_its_newest_checkpoint(run, tmp_path):

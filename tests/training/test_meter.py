@@ -75,6 +75,19 @@ def test_steps_of_one_call_are_timed_evenly(clock):
     assert [r["examples_per_second"] for r in records] == [4.0, 8.0, 8.0, 8.0]
 
 
+def test_what_lies_between_steps_is_no_part_of_their_speed(clock):
+    made, records, told = meter()
+    clock.now += 2.0
+    made.read([log(1)] * 4, 2.0)
+    with made.apart():
+        clock.now += 7.0
+    clock.now += 2.0
+    made.read([log(1)] * 4, 2.0)
+    assert [r["seconds"] for r in records] == [1.0, 2.0, 10.0, 11.0]
+    assert [r["examples_per_second"] for r in records] == [8.0] * 4
+    assert [p.examples_per_second for p in told] == [8.0] * len(told)
+
+
 def test_progress_is_told_with_each_record_and_after_half_a_second(clock):
     made, _, told = meter(log_every=99)
     clock.now += 0.4
