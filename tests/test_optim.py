@@ -24,7 +24,12 @@ from fnn.optim.catalog import REFUSED, schedules, transformations
 from fnn.optim.clock import STEPS
 
 # Each of some 200 small programs runs twice: compiling them well would take most of the time.
-FAST = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
+FAST = {
+    "xla_backend_optimization_level": 0,
+    "xla_llvm_disable_expensive_passes": True,
+    "xla_cpu_use_fusion_emitters": False,
+    "xla_cpu_parallel_codegen_split_count": 1,
+}
 RUN = {"total_steps": 100, "steps_per_epoch": 20}
 
 
