@@ -11,6 +11,7 @@ import numpy as np
 from jax import Array
 
 from fnn.data.on_disk import OnDisk
+from fnn.kernels import quick_key
 from fnn.layer import name_key
 
 CHUNK = 1 << 20
@@ -69,7 +70,7 @@ def epoch_order(seed: int | Array, epoch: int | Array, n: int, batch_size: int) 
         (2, 4)
     """
     steps, batch = steps_per_epoch(n, batch_size), _batch(n, batch_size)
-    key = jax.random.fold_in(name_key(jax.random.key(seed), "order"), epoch)
+    key = jax.random.fold_in(name_key(quick_key(jax.random.key(seed)), "order"), epoch)
     order = jax.random.permutation(key, jnp.arange(n, dtype=jnp.int32))
     return order[: steps * batch].reshape(steps, batch)
 

@@ -1,4 +1,4 @@
-"""What the hardware needs: convolutions, pooling and bfloat16 products, chosen by platform."""
+"""What the hardware needs: convolutions, pooling, random bits, bfloat16 products, chosen by platform."""
 
 from fnn.kernels.channels import add_channels, moments, spread
 from fnn.kernels.choice import CHOICES, Choice, KernelError, plain, processors, requested, use
@@ -8,6 +8,7 @@ from fnn.kernels.native.build import BuildError
 from fnn.kernels.pooling import Windows, max_pool
 from fnn.kernels.spec import Spec, acc
 from fnn.kernels.status import Status, build, fallbacks, fast_bfloat16, status
+from fnn.kernels.threefry import quick_key
 
 __all__ = [
     "CHOICES",
@@ -30,6 +31,7 @@ __all__ = [
     "plain",
     "processors",
     "product",
+    "quick_key",
     "requested",
     "spread",
     "status",

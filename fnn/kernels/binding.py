@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from jax import Array, lax
 from jax.extend.core import Primitive
 from jax.interpreters import batching, mlir
@@ -42,6 +43,15 @@ def _run(primitive: Primitive, *operands: Array, **params: Any) -> Any:
 @functools.cache
 def _compiled(primitive: Primitive, params: tuple[tuple[str, Any], ...]) -> Callable[..., Any]:
     return jax.jit(functools.partial(primitive.bind, **dict(params)))
+
+
+def mapped_first(operands: Sequence[Array], dims: Sequence[int | None]) -> list[Array]:
+    """The operands of a rule of vmap, all with the mapped axis in front."""
+    n = next(a.shape[d] for a, d in zip(operands, dims, strict=True) if d is not None)
+    return [
+        jnp.broadcast_to(a, (n, *a.shape)) if d is None else jnp.moveaxis(a, d, 0)
+        for a, d in zip(operands, dims, strict=True)
+    ]
 
 
 def vary_alike(*arrays: Array) -> list[Array]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -28,6 +28,9 @@ OPERANDS = {"y": ("x", "w", "y"), "x": ("y", "w", "x"), "w": ("x", "y", "w")}
 
 XLA = {"y": xla.forward, "x": xla.to_input, "w": xla.to_kernel}
 JAX = {"y": portable.forward, "x": portable.to_input, "w": portable.to_kernel}
+
+FLOATS = (np.float32, jax.numpy.bfloat16)
+"""What native convolutions, pooling and sums by channel take."""
 
 _FEW_POSITIONS = 16
 
@@ -173,7 +176,7 @@ def _sizes(ctx: Any, role: str) -> tuple[int, int, int]:
     return arrays["x"][0], arrays["x"][-1], arrays["y"][-1]
 
 
-def not_native(ctx: Any, choice: Choice) -> tuple[str, str] | None:
+def not_native(ctx: Any, choice: Choice, dtypes: Sequence[Any] = FLOATS) -> tuple[str, str] | None:
     """Which form an operation takes on a CPU if nothing can be native, and why, if that was wanted."""
     if choice.kernels in ("xla", "jax"):
         return choice.kernels, ""
@@ -188,6 +191,6 @@ def not_native(ctx: Any, choice: Choice) -> tuple[str, str] | None:
     if any(0 in shape for shape in shapes):
         return "xla", "an array is empty"
     dtype = ctx.avals_in[0].dtype
-    if dtype not in (np.float32, jax.numpy.bfloat16):
-        return "xla", f"{dtype} is neither float32 nor bfloat16"
+    if dtype not in dtypes:
+        return "xla", f"{dtype} is none of {', '.join(np.dtype(native).name for native in dtypes)}"
     return None if loader.available() else ("jax", loader.reason())

@@ -20,7 +20,7 @@ from jax import Array, lax
 from jax.extend.core import Primitive
 from jax.interpreters import ad, mlir
 
-from fnn.kernels.binding import define, explicit, vary_alike
+from fnn.kernels.binding import define, explicit, mapped_first, vary_alike
 from fnn.kernels.choice import Choice, is_plain, requested
 from fnn.kernels.lowering import not_native
 from fnn.kernels.native import loader
@@ -128,13 +128,9 @@ def _batch(
     primitive: Primitive, operands: Sequence[Array], dims: Sequence[int | None], **params: Any
 ) -> tuple[Array, int]:
     """vmap: the mapped axis is more of the batch."""
-    n = next(a.shape[d] for a, d in zip(operands, dims, strict=True) if d is not None)
-    whole = [
-        jnp.broadcast_to(a, (n, *a.shape)) if d is None else jnp.moveaxis(a, d, 0)
-        for a, d in zip(operands, dims, strict=True)
-    ]
+    whole = mapped_first(operands, dims)
     y = primitive.bind(*(a.reshape(-1, *a.shape[2:]) for a in whole), **params)
-    return y.reshape(n, -1, *y.shape[1:]), 0
+    return y.reshape(len(whole[0]), -1, *y.shape[1:]), 0
 
 
 def _picked(x: Any, t: Any, *, windows: Windows, choice: Choice) -> Any:

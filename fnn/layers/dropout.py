@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from fnn.draws import flat
+from fnn.kernels import quick_key
 from fnn.layer import Key, Layer, LayerError, Params, Shaped, State, need_key, on_device, static_train
 from fnn.layers.checks import fraction, need_floating
 from fnn.registry import register
@@ -106,7 +106,7 @@ def _noise(kind: str, rate: float, drawn: Any) -> Layer:
             return x, state
         if rate == 1.0:
             return jnp.zeros_like(x), state
-        keep = jax.random.bernoulli(flat(need_key(key, kind)), 1.0 - rate, shape)
+        keep = jax.random.bernoulli(quick_key(need_key(key, kind)), 1.0 - rate, shape)
         return jnp.where(keep, x * (1.0 / (1.0 - rate)), jnp.zeros_like(x)), state
 
     return Layer(init, apply, kind)

@@ -15,7 +15,7 @@ import jax
 from jax import Array
 from jax.nn import initializers as jax_initializers
 
-from fnn.draws import flat
+from fnn.kernels import quick_key
 from fnn.layer import LayerError
 from fnn.trees import near
 
@@ -81,6 +81,6 @@ def drawn(name: str, init: Initializer, key: Array, shape: tuple[int, ...]) -> A
         LayerError: The initialiser cannot make an array of this shape.
     """
     try:
-        return init(flat(key), shape, jax.numpy.float32)
+        return init(quick_key(key), shape, jax.numpy.float32)
     except (ValueError, TypeError, IndexError) as error:
         raise LayerError(f"{name}_init cannot make a {name} of {shape}: {error}") from error

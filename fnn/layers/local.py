@@ -10,8 +10,7 @@ import jax.numpy as jnp
 from jax import Array
 from jaxtyping import Float
 
-from fnn.draws import flat
-from fnn.kernels import acc
+from fnn.kernels import acc, quick_key
 from fnn.kernels.windows import window_slices
 from fnn.layer import Key, Layer, LayerError, Params, Shaped, leaf, stateless
 from fnn.layers.checks import few, need_channels, need_floating, per_axis, positive, sizes, spatial_axes
@@ -83,7 +82,7 @@ def local_conv(
         out = _output(x, window, steps, sides)
         grid = out if share is None else tuple(share)
         _block(out, grid)
-        keys = jax.random.split(flat(key), (2, *grid))
+        keys = jax.random.split(quick_key(key), (2, *grid))
         params = {"kernel": _each("kernel", keys[0], make_kernel, (*window, x.shape[-1], features))}
         if bias:
             params["bias"] = _each("bias", keys[1], make_bias, (features,))

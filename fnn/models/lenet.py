@@ -11,8 +11,7 @@ import numpy as np
 from jax import Array
 
 from fnn.combine import serial
-from fnn.draws import flat
-from fnn.kernels import acc
+from fnn.kernels import acc, quick_key
 from fnn.layer import Key, Layer, Params, Shaped, leaf, stateless
 from fnn.layers import avg_pool, conv, dense, dropout, flatten, fn, max_pool, relu
 from fnn.layers.affine import add_bias, scale_and_shift
@@ -122,7 +121,7 @@ def table_conv(table: Sequence[Sequence[int]], kernel: int) -> Layer:
         spatial_axes(x, (kernel, kernel))
         need_channels(x, inputs)
         bound = jnp.asarray(2.4 / (kernel**2 * np.bincount(targets)[targets]), jnp.float32)
-        draw = jax.random.uniform(flat(key), (kernel, kernel, len(sources)), jnp.float32, -1.0, 1.0)
+        draw = jax.random.uniform(quick_key(key), (kernel, kernel, len(sources)), jnp.float32, -1.0, 1.0)
         return {"kernel": draw * bound[None, None], "bias": jnp.zeros((len(table),), jnp.float32)}
 
     def forward(params: Params, x: Array) -> Array:

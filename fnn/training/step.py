@@ -12,6 +12,7 @@ import optax
 from jax import Array
 
 from fnn.data import Augmentation, Mixed, Paired
+from fnn.kernels import quick_key
 from fnn.layer import Key, Layer, Params, State, name_key
 from fnn.losses import reduce
 from fnn.metrics import Metric
@@ -142,7 +143,7 @@ def initial_state(
 
     @jax.jit  # one compilation in place of one for each operation
     def start(key: Key, given: dict[str, Array]) -> TrainState:
-        params, state = recipe.model.init(key, x)
+        params, state = recipe.model.init(quick_key(key), x)
         if given:
             whole = from_paths({**paths({"params": params, "state": state}), **given})
             params, state = whole.get("params", {}), whole.get("state", {})
@@ -194,7 +195,7 @@ def make_step(
 
 def prepare_batch(recipe: Recipe, step: Array, inputs: Array, targets: Array, key: Key) -> Batch:
     """The batch of a step, augmented, with the keys of that step."""
-    key = jax.random.fold_in(key, step)
+    key = jax.random.fold_in(quick_key(key), step)
     own = name_key(key, "model")
     if recipe.augment is None:
         return Batch(recipe.prepare(inputs), targets, own)

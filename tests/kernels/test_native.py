@@ -69,6 +69,23 @@ def test_pooling_refuses_what_does_not_fit():
         jax.block_until_ready(jax.ffi.ffi_call("fnn_pool_pick_v1", y)(X, X, **numbers))
 
 
+@pytest.mark.parametrize(
+    ("keys", "first", "made", "words"),
+    [
+        (np.zeros((2, 3), np.uint32), np.zeros(2, np.uint32), ((2, 4), jnp.uint32), 1),
+        (np.zeros((3, 2), np.uint32), np.zeros(3, np.uint32), ((3, 3, 3), jnp.uint32), 2),
+        (np.zeros((3, 2), np.uint32), np.zeros(2, np.uint32), ((3, 4), jnp.uint32), 1),
+        (np.zeros(2, np.int32), np.zeros((), np.uint32), ((4,), jnp.uint32), 1),
+        (np.zeros(2, np.uint32), np.zeros((), np.uint32), ((4,), jnp.float32), 1),
+        (np.zeros(2, np.uint32), np.zeros((), np.uint32), ((4, 3), jnp.uint32), 3),
+    ],
+)
+def test_random_numbers_refuse_what_does_not_fit(keys, first, made, words):
+    draw = jax.ffi.ffi_call("fnn_threefry_v1", jax.ShapeDtypeStruct(*made))
+    with pytest.raises((ValueError, RuntimeError), match=r"fnn\.kernels"):
+        jax.block_until_ready(draw(keys, first, words=np.int64(words)))
+
+
 @pytest.mark.parametrize("shape", [(0, 6, 6, 3), (2, 6, 6, 3)])
 def test_empty_arrays_take_xlas(shape):
     kernel = KERNEL if shape[0] == 0 else KERNEL[..., :0]
@@ -146,7 +163,10 @@ def test_an_exported_program_of_any_batch():
 def test_what_is_not_native_is_on_record():
     with jax.enable_x64(True):
         kernels.conv(X[:1].astype(jnp.float64), KERNEL.astype(jnp.float64), SPEC)
-    assert any("float64" in case and "neither" in why for case, why in kernels.fallbacks().items())
+    assert any(
+        "float64" in case and "is none of float32, bfloat16" in why
+        for case, why in kernels.fallbacks().items()
+    )
 
 
 def test_torch_in_the_same_process():

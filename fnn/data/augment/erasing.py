@@ -11,7 +11,6 @@ from jax import Array
 from fnn.data.augment.augmentation import Augmentation
 from fnn.data.augment.boxes import draw_boxes, inside
 from fnn.data.augment.checks import pictures, positive, span, whole, within
-from fnn.draws import flat
 from fnn.registry import register
 
 
@@ -107,7 +106,7 @@ def draw_centres(key: Array, n: int, height: int, width: int) -> Array:
 
 def draw_noise(key: Array, shape: tuple[int, ...], white: float) -> Array:
     """Noise of a shape, uniform over 256 levels from 0 to white."""
-    return jax.random.bits(flat(key), shape, jnp.uint8).astype(jnp.float32) * (white / 255)
+    return jax.random.bits(key, shape, jnp.uint8).astype(jnp.float32) * (white / 255)
 
 
 def squares(centres: Array, side: int) -> Array:

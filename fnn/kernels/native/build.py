@@ -14,7 +14,7 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 OUTPUT = HERE / "fnn_native.so"
-SOURCES = ("channels.cc", "convolution.cc", "plan.cc", "pooling.cc")
+SOURCES = ("channels.cc", "convolution.cc", "plan.cc", "pooling.cc", "threefry.cc")
 SYSTEM = Path("/usr/include")
 WHEELS = ("onednn-cpu-gomp", "onednn-devel-cpu-gomp")
 

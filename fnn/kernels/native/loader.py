@@ -19,7 +19,7 @@ from fnn.kernels.spec import Spec
 _ROLES = ("forward", "input", "kernel")
 _CONVOLUTIONS = tuple(f"conv_{role}" for role in _ROLES)
 _CHANNELS = ("channel_moments", "channel_sums", "channel_total")
-_TARGETS = (*_CONVOLUTIONS, "conv_packed", "pool_pick", "pool_place", *_CHANNELS)
+_TARGETS = (*_CONVOLUTIONS, "conv_packed", "pool_pick", "pool_place", *_CHANNELS, "threefry")
 _PLATFORM = "cpu"
 
 
