@@ -65,10 +65,10 @@ def _fold_in(key: Array, number: Array) -> Array:
     return made
 
 
-def _counts(key: Array, n: int) -> bool:
-    """Whether number ``i`` is of block ``i``: so it is unless an older order is asked for."""
+def _counts(key: Array, n: Any) -> bool:
+    """Whether number ``i`` is that of block ``i``; not so in JAX's older order."""
     counted: bool = jax.config.jax_threefry_partitionable  # type: ignore[attr-defined]
-    return counted and n < 2**32 and not explicit(key)
+    return counted and isinstance(n, int) and n < 2**32 and not explicit(key)
 
 
 def _blocks(key: Array, first: Any, n: int, words: int) -> Array:

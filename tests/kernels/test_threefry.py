@@ -89,6 +89,18 @@ def test_an_exported_program_holds_nothing_native():
     np.testing.assert_array_equal(exported.call(data), jax.random.bits(KEY, (9,)))
 
 
+def test_a_size_may_be_symbolic():
+    (n,) = jax.export.symbolic_shape("n")
+    x, key = jax.ShapeDtypeStruct((n, 6), jnp.float32), jax.eval_shape(lambda: jax.random.key_data(KEY))
+    dropout = fnn.dropout(0.25)
+
+    def drop(x, data):
+        return dropout.apply({}, {}, x, key=jax.random.wrap_key_data(data), train=True)[0]
+
+    dropped = jax.export.export(jax.jit(drop))(x, key).call(jnp.ones((4, 6)), jax.random.key_data(KEY))
+    np.testing.assert_array_equal(dropped != 0, jax.random.bernoulli(KEY, 0.75, (4, 6)))
+
+
 def test_layers_draw_what_jax_draws():
     x = jnp.ones((8, 6, 6, 3))
     params, _ = fnn.conv(4, 3).init(KEY, x)
