@@ -49,6 +49,7 @@ def measure(draw: Callable[..., Any], rounds: int) -> tuple[tuple[float, float],
     key = jax.random.key(0)
     compiled, seconds = ([[], []] for _ in range(2))
     for _ in range(rounds):
+        jax.clear_caches()
         programs = []
         for form, times in zip(forms, compiled, strict=True):
             lowered = jax.jit(form).lower(key)
