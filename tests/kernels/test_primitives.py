@@ -264,3 +264,23 @@ class TestDevices:
         with jax.set_mesh(mesh):
             spread = jax.device_put(x, NamedSharding(mesh, PartitionSpec("data")))
             check(jax.jit(jax.grad(loss))(params, spread), wanted)
+
+    def test_dropout(self):
+        """In jit the mask is that of one device; in shard_map it is of the key that each device is given."""
+        dropout, key, P = fnn.dropout(0.5), jax.random.key(3), PartitionSpec
+        drop = lambda x, key: dropout.apply({}, {}, x, key=key, train=True)[0]  # noqa: E731
+        x = jnp.ones((4, 6))
+        spread = jax.device_put(x, NamedSharding(self.mesh, P("data")))
+        np.testing.assert_array_equal(jax.jit(drop)(spread, key), drop(x, key))
+
+        @jax.jit
+        @functools.partial(
+            jax.shard_map, mesh=self.mesh, in_specs=P("data"), out_specs=(P("data"), P("data"))
+        )
+        def both(x):
+            return drop(x, jax.random.fold_in(key, lax.axis_index("data"))), drop(x, key)
+
+        own, shared = both(x)
+        parts = [drop(x[:2], jax.random.fold_in(key, i)) for i in range(2)]
+        np.testing.assert_array_equal(own, jnp.concatenate(parts))
+        np.testing.assert_array_equal(shared, jnp.concatenate([drop(x[:2], key)] * 2))
