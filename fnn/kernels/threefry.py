@@ -90,7 +90,8 @@ def _form(keys: Array, first: Array, *, n: int, words: int, choice: Choice) -> A
     Returns:
         Both words of each, ``(..., n, 2)``; or their bits xor-ed, ``(..., n)``.
     """
-    high, low = (jnp.repeat(half, n) for half in (keys[..., 0].reshape(-1), keys[..., 1].reshape(-1)))
+    high, low = keys[..., 0].reshape(-1), keys[..., 1].reshape(-1)
+    high, low = (half[0] if len(half) == 1 else jnp.repeat(half, n) for half in (high, low))
     counters = (first.reshape(-1, 1) + jnp.arange(n, dtype=jnp.uint32).reshape(1, -1)).reshape(-1)
     a, b = random.threefry2x32_p.bind(high, low, jnp.zeros_like(counters), counters)
     made: Array = a ^ b if words == 1 else jnp.stack([a, b], -1)
