@@ -99,7 +99,8 @@ def _form(keys: Array, first: Array, *, n: int, words: int, choice: Choice) -> A
 
 
 def _shape(keys: Any, n: int, words: int) -> tuple[int, ...]:
-    return (*keys.shape[:-1], n, *(words,)[words == 1 :])
+    rows = (*keys.shape[:-1], n)
+    return rows if words == 1 else (*rows, words)
 
 
 _pure = mlir.lower_fun(_form, multiple_results=False)
