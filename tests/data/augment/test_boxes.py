@@ -11,8 +11,9 @@ import pytest
 from scipy import stats
 
 from fnn.data.augment.boxes import draw_boxes, inside
+from fnn.kernels import quick_key
 
-KEY = jax.random.key(0)
+KEY = quick_key(jax.random.key(0))  # as training gives it
 _inside = jax.jit(lambda boxes: inside(boxes, (5, 7)))
 
 

@@ -9,8 +9,9 @@ import pytest
 
 from fnn.data import cutout, random_erasing
 from fnn.data.augment.erasing import draw_centres, draw_noise, erase, squares
+from fnn.kernels import quick_key
 
-KEY = jax.random.key(0)
+KEY = quick_key(jax.random.key(0))  # as training gives it
 IMAGES = np.random.default_rng(0).normal(size=(6, 7, 9, 2)).astype(np.float32)
 
 

@@ -27,9 +27,10 @@ from fnn.data import (
     rotate,
     shift,
 )
+from fnn.kernels import quick_key
 from fnn.registry import registry
 
-KEY = jax.random.key(0)
+KEY = quick_key(jax.random.key(0))  # as training gives it
 IMAGES = np.random.default_rng(0).integers(0, 256, (6, 7, 9, 3)).astype(np.float32)
 SQUARE = IMAGES[:, :, :7]
 PAIR = Paired(SQUARE, np.random.default_rng(1).integers(0, 256, (6, 14, 14, 3)).astype(np.float32))
@@ -104,7 +105,9 @@ def test_a_key_fixes_the_draw_and_each_image_has_its_own(name):
     mixes = isinstance(ALL[name](KEY, GIVEN[name]), Mixed)
     if mixes:  # of equal images nothing could be seen
         same = same.at[::2].set(0)
-    first, again, other = (np.asarray(inputs_of(augment(key, same))) for key in (KEY, KEY, jax.random.key(1)))
+    first, again, other = (
+        np.asarray(inputs_of(augment(key, same))) for key in (KEY, KEY, quick_key(jax.random.key(1)))
+    )
     np.testing.assert_array_equal(first, again)
     assert np.any(first != other)
     distinct = {image.tobytes() for image in first}

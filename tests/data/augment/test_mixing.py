@@ -10,8 +10,9 @@ from scipy import stats
 
 from fnn.data import cutmix, mixup
 from fnn.data.augment.mixing import beta_quantiles, blend, draw_partners, draw_patches, draw_shares, paste
+from fnn.kernels import quick_key
 
-KEY = jax.random.key(0)
+KEY = quick_key(jax.random.key(0))  # as training gives it
 _draw_shares = jax.jit(draw_shares, static_argnums=1)
 IMAGES = np.random.default_rng(0).integers(0, 256, (6, 7, 9, 3)).astype(np.float32)
 PARTNER = np.array([2, 3, 1, 0, 4, 5], np.int32)

@@ -13,9 +13,10 @@ from PIL import Image
 from fnn.data import Paired, compose, flip, patch, rescale, rot90
 from fnn.data.augment.pairs import SUPPORT, _shrunk
 from fnn.data.super_resolution import shrink
+from fnn.kernels import quick_key
 
 pytestmark = pytest.mark.usefixtures("quick_compiler")
-KEY = jax.random.key(0)
+KEY = quick_key(jax.random.key(0))  # as training gives it
 RNG = np.random.default_rng(0)
 
 

@@ -12,8 +12,9 @@ from PIL import Image, ImageEnhance, ImageOps
 
 from fnn.data import randaugment
 from fnn.data.augment.policy import OPERATIONS, draw_operations, operate
+from fnn.kernels import quick_key
 
-KEY = jax.random.key(0)
+KEY = quick_key(jax.random.key(0))  # as training gives it
 SIZE = 24, 32
 PICTURE = np.random.default_rng(0).integers(9, 240, (*SIZE, 3)).astype(np.uint8)
 LEVEL = 9 / 30
