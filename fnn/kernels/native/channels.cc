@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "bfloat16.h"
+#include "clones.h"
 #include "guarded.h"
 #include "parallel.h"
 
@@ -60,7 +61,6 @@ __attribute__((always_inline)) inline void block_moments(const T* x, int64_t row
     }
 }
 
-#define FNN_CLONES __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
 FNN_CLONES void sums_of(const float* u, const float* v, const float* mean, int64_t rows, int64_t channels,
                         float* first, float* second) {
   block_sums(u, v, mean, rows, channels, first, second);

@@ -7,6 +7,7 @@
 
 #include "bfloat16.h"
 #include "buffers.h"
+#include "clones.h"
 #include "guarded.h"
 #include "parallel.h"
 
@@ -127,7 +128,6 @@ bool whole(const Pool& p) {
 int64_t numbers(const Pool& p) { return p.space[0] * p.space[1] * p.space[2] * p.channels; }
 
 // One example, for each processor as it is best; the loops over channels become vectors.
-#define FNN_CLONES __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
 FNN_CLONES void pick_one(const Pool& p, const float* x, const float* t, float* y) {
   x == t ? pick<float, true>(p, x, t, y) : pick<float, false>(p, x, t, y);
 }

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <stdexcept>
 
+#include "clones.h"
 #include "guarded.h"
 #include "parallel.h"
 
@@ -35,7 +36,6 @@ __attribute__((always_inline)) inline void blocks(const uint32_t* key, uint32_t 
   }
 }
 
-#define FNN_CLONES __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
 FNN_CLONES void bits_of(const uint32_t* key, uint32_t first, int64_t begin, int64_t end, uint32_t* to) {
   blocks(key, first, begin, end, [to](int64_t i, uint32_t a, uint32_t b) { to[i] = a ^ b; });
 }
